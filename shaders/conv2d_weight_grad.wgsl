@@ -1,0 +1,97 @@
+// One invocation computes 8 output channels x 8 weights over one slice of the batch's rows; slices are summed later, in order.
+// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, items, slices, rows_per_slice,
+// rows, height, width, out_h, out_w, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, columns,
+// column_blocks
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = (group.x + group.y * groups.x) * WORKGROUP + local;
+    if (i >= items()) {
+        return;
+    }
+    // A column is one weight of a filter: channel, row, column.
+    let column = (i % column_blocks()) * 8u;
+    let block = (i / column_blocks()) % (out_channels() / group_out() * group_blocks());
+    let slice = i / (column_blocks() * (out_channels() / group_out() * group_blocks()));
+    let in_group = block / group_blocks();
+    let o = in_group * group_out() + (block % group_blocks()) * 8u;
+    let o_last = (in_group + 1u) * group_out() - 1u;
+    let t0 = tap(column, in_group); let t1 = tap(column + 1u, in_group);
+    let t2 = tap(column + 2u, in_group); let t3 = tap(column + 3u, in_group);
+    let t4 = tap(column + 4u, in_group); let t5 = tap(column + 5u, in_group);
+    let t6 = tap(column + 6u, in_group); let t7 = tap(column + 7u, in_group);
+    let plane = out_h() * out_w();
+    let g0 = o * plane; let g1 = min(o + 1u, o_last) * plane; let g2 = min(o + 2u, o_last) * plane; let g3 = min(o + 3u, o_last) * plane;
+    let g4 = min(o + 4u, o_last) * plane; let g5 = min(o + 5u, o_last) * plane; let g6 = min(o + 6u, o_last) * plane; let g7 = min(o + 7u, o_last) * plane;
+    var l0 = vec4f(); var l1 = vec4f(); var l2 = vec4f(); var l3 = vec4f(); var l4 = vec4f(); var l5 = vec4f(); var l6 = vec4f(); var l7 = vec4f();
+    var h0 = vec4f(); var h1 = vec4f(); var h2 = vec4f(); var h3 = vec4f(); var h4 = vec4f(); var h5 = vec4f(); var h6 = vec4f(); var h7 = vec4f();
+    let last = min((slice + 1u) * rows_per_slice(), rows());
+    for (var row = slice * rows_per_slice(); row < last; row++) {
+        let image = row / out_h();
+        let oy = row % out_h();
+        let from_g = image * out_channels() * plane + oy * out_w();
+        let from_x = image * in_channels() * height() * width();
+        let y = oy * STRIDE_H - pad_top();
+        for (var ox = 0u; ox < out_w(); ox++) {
+            let x = ox * STRIDE_W - pad_left();
+            let low = vec4f(pixel(t0, from_x, y, x), pixel(t1, from_x, y, x), pixel(t2, from_x, y, x), pixel(t3, from_x, y, x));
+            let high = vec4f(pixel(t4, from_x, y, x), pixel(t5, from_x, y, x), pixel(t6, from_x, y, x), pixel(t7, from_x, y, x));
+            let at = from_g + ox;
+            let v0 = grad[at + g0]; l0 += v0 * low; h0 += v0 * high;
+            let v1 = grad[at + g1]; l1 += v1 * low; h1 += v1 * high;
+            let v2 = grad[at + g2]; l2 += v2 * low; h2 += v2 * high;
+            let v3 = grad[at + g3]; l3 += v3 * low; h3 += v3 * high;
+            let v4 = grad[at + g4]; l4 += v4 * low; h4 += v4 * high;
+            let v5 = grad[at + g5]; l5 += v5 * low; h5 += v5 * high;
+            let v6 = grad[at + g6]; l6 += v6 * low; h6 += v6 * high;
+            let v7 = grad[at + g7]; l7 += v7 * low; h7 += v7 * high;
+        }
+    }
+    let to = slice * out_channels() * columns();
+    store8(to, o, o_last, column, l0, h0);
+    store8(to, o + 1u, o_last, column, l1, h1);
+    store8(to, o + 2u, o_last, column, l2, h2);
+    store8(to, o + 3u, o_last, column, l3, h3);
+    store8(to, o + 4u, o_last, column, l4, h4);
+    store8(to, o + 5u, o_last, column, l5, h5);
+    store8(to, o + 6u, o_last, column, l6, h6);
+    store8(to, o + 7u, o_last, column, l7, h7);
+}
+
+// The channel's start in an image, and the tap's row and column in its window. Columns beyond the last stand in for it.
+fn tap(column: u32, in_group: u32) -> vec3u {
+    let k = min(column, columns() - 1u);
+    let c = in_group * group_in() + k / (KERNEL_H * KERNEL_W);
+    let ky = (k / KERNEL_W) % KERNEL_H;
+    let kx = k % KERNEL_W;
+    return vec3u(c * height() * width(), ky * DILATION_H, kx * DILATION_W);
+}
+
+fn pixel(t: vec3u, image: u32, top: u32, left: u32) -> f32 {
+    let y = top + t.y;
+    let x = left + t.z;
+    if (PADDED && (y >= height() || x >= width())) {
+        return 0.0;
+    }
+    return source[image + t.x + y * width() + x];
+}
+
+fn store8(to: u32, o: u32, o_last: u32, column: u32, low: vec4f, high: vec4f) {
+    if (o > o_last) {
+        return;
+    }
+    let at = to + o * columns() + column;
+    let count = columns() - column;
+    out[at] = low.x;
+    if (count > 1u) { out[at + 1u] = low.y; }
+    if (count > 2u) { out[at + 2u] = low.z; }
+    if (count > 3u) { out[at + 3u] = low.w; }
+    if (count > 4u) { out[at + 4u] = high.x; }
+    if (count > 5u) { out[at + 5u] = high.y; }
+    if (count > 6u) { out[at + 6u] = high.z; }
+    if (count > 7u) { out[at + 7u] = high.w; }
+}

@@ -1,0 +1,22 @@
+// One invocation copies the element that its index names; an index out of range gives `missing()`.
+// needs: WORKGROUP, Element, items, limit, axis_stride, locate, Place, missing
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = (group.x + group.y * groups.x) * WORKGROUP + local;
+    if (i >= items()) {
+        return;
+    }
+    let place = locate(i);
+    let named = index[place.index];
+    let k = u32(select(named, named + i32(limit()), named < 0));
+    var value = missing();
+    if (k < limit()) {
+        value = source[place.source + k * axis_stride()];
+    }
+    out[i] = value;
+}

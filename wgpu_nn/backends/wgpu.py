@@ -1,0 +1,92 @@
+"""The product backend: a table from op to planner; views cost nothing, everything else is recorded on the stream."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wgpu_nn.dtype import Bool, DType, Kind, Scalar
+from wgpu_nn.errors import KindError
+from wgpu_nn.gpu import Gpu
+from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
+from wgpu_nn.kernels.views import VIEWS
+from wgpu_nn.ops import DEFAULT_DTYPES, Spec, infer
+from wgpu_nn.shape import Shape, size
+
+
+class Wgpu:
+    """Runs ops on a GPU. It is itself the site of its planners: what they launch is recorded on the device's stream."""
+
+    def __init__(self, gpu: Gpu, target: Target | None = None) -> None:
+        self.gpu = gpu
+        self.target = target_of(gpu) if target is None else target  # another one runs another adapter kind's variants
+
+    @property
+    def name(self) -> str:
+        return "wgpu"
+
+    @property
+    def dtypes(self) -> Mapping[Kind, DType]:
+        return DEFAULT_DTYPES
+
+    def spec(self, handle: View) -> Spec:
+        return handle.spec
+
+    def run(self, op: str, *operands: View | Scalar, **attrs: Any) -> View:
+        given = [x.spec if isinstance(x, View) else x for x in operands]
+        out = infer(op, given, attrs, DEFAULT_DTYPES)
+        return execute(self, op, operands, attrs, out)
+
+    # --- the site of planners --------------------------------------------------------------------------------------
+    def empty(self, shape: Shape, dtype: DType) -> View:
+        return whole(shape, dtype, self.gpu.pool.lease(4 * size(shape)))
+
+    def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
+        kernel = template(key, None)
+        params = np.array([w & 0xFFFFFFFF for w in words], np.uint32).tobytes()
+        self.gpu.stream.launch(kernel, [v.buffer for v in views], grid, params)
+
+    # --- data ------------------------------------------------------------------------------------------------------
+    def upload(self, array: np.ndarray, dtype: DType) -> View:
+        if not dtype.wgsl:
+            raise KindError(f"upload: a GPU holds no {dtype}, got an array of it; use f32 or i32")
+        data = np.ascontiguousarray(array, np.uint32 if dtype.kind is Bool else dtype.numpy)
+        out = self.empty(array.shape, dtype)
+        self.gpu.stream.upload(out.buffer, data)
+        return out
+
+    def download(self, handle: View) -> np.ndarray:
+        x = contiguous(self, handle)
+        stored = np.uint32 if x.dtype.kind is Bool else x.dtype.numpy
+        if x.size == 0:
+            return np.empty(x.shape, x.dtype.numpy)
+        data = self.gpu.stream.read(x.buffer, 4 * x.offset, 4 * x.size)
+        return np.frombuffer(data, stored).reshape(x.shape).astype(x.dtype.numpy, copy=False)
+
+    def sync(self) -> None:
+        self.gpu.stream.sync()
+
+
+@functools.cache
+def target_of(gpu: Gpu) -> Target:
+    """Return what the choice of kernel variants depends on."""
+    return Target(
+        software=gpu.software,
+        invocations=min(
+            gpu.limits["max-compute-invocations-per-workgroup"], gpu.limits["max-compute-workgroup-size-x"]
+        ),
+        storage=gpu.limits["max-compute-workgroup-storage-size"],
+    )
+
+
+def execute(site: Any, op: str, operands: Sequence[Input], attrs: Mapping[str, Any], out: Spec) -> View:
+    """Run one op at ``site``: a view if it is one, else what its planner launches."""
+    view: Callable[..., View] | None = VIEWS.get(op)
+    if view is not None:
+        return view(site, operands[0], **attrs)
+    target = site.empty(out.shape, out.dtype)
+    PLANNERS[op](site, op, operands, attrs, target)
+    return target

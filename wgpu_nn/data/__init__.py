@@ -1,0 +1,21 @@
+"""Data sets, loaders and readers of files, in NumPy alone: what comes out goes to any device."""
+
+from wgpu_nn.data.dataset import ArrayDataset, Dataset, split, subset
+from wgpu_nn.data.idx import read_idx
+from wgpu_nn.data.images import read_digit
+from wgpu_nn.data.loader import DataLoader
+from wgpu_nn.data.mnist import Digits, fetch_mnist, load_digits_npz, load_mnist
+
+__all__ = [
+    "ArrayDataset",
+    "DataLoader",
+    "Dataset",
+    "Digits",
+    "fetch_mnist",
+    "load_digits_npz",
+    "load_mnist",
+    "read_digit",
+    "read_idx",
+    "split",
+    "subset",
+]

@@ -1,0 +1,8 @@
+"""The only room that imports wgpu: adapters, the device, its memory and its command stream. No ops, no shapes, no maths."""
+
+from wgpu_nn.gpu.adapter import Adapter, adapters, choose
+from wgpu_nn.gpu.device import Counts, Gpu
+from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
+from wgpu_nn.gpu.pool import Buffer, PoolStats
+
+__all__ = ["PARAMS_WORDS", "Adapter", "Buffer", "Counts", "Gpu", "Kernel", "PoolStats", "adapters", "choose"]

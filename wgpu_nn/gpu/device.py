@@ -1,0 +1,114 @@
+"""An open device: limits, features, compiled pipelines, and the translation of its errors; work goes through Stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import wgpu
+
+from wgpu_nn import switches
+from wgpu_nn.errors import OutOfMemoryError
+from wgpu_nn.gpu.adapter import Adapter
+from wgpu_nn.gpu.failure import device_errors
+from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
+from wgpu_nn.gpu.pool import USAGE, Pool
+from wgpu_nn.gpu.stream import Stream
+
+# What kernels may ask for; each has a fallback in standard WGSL, so a device without them works too.
+FEATURES = ("shader-f16", "subgroup", "timestamp-query", "timestamp-query-inside-passes")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a device has done since it was opened; tests assert these where a time would depend on the machine."""
+
+    launches: int = 0
+    submits: int = 0
+    pipelines: int = 0
+    bind_groups: int = 0
+    uploads: int = 0
+    reads: int = 0
+
+    def since(self, before: Counts) -> Counts:
+        """Return the difference to an earlier copy."""
+        return Counts(*(getattr(self, f) - getattr(before, f) for f in self.__slots__))
+
+    def copy(self) -> Counts:
+        """Return these counts as they are now."""
+        return Counts(*(getattr(self, f) for f in self.__slots__))
+
+
+class Gpu:
+    """One device of one adapter with its pool, its pipelines and its command stream."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.features = frozenset(f for f in FEATURES if f in adapter.raw.features)
+        with device_errors(f"open {adapter}"):
+            self.raw = adapter.raw.request_device_sync(
+                required_features=sorted(self.features),  # pyright: ignore[reportArgumentType]
+                required_limits=dict(adapter.raw.limits),
+            )
+        self.limits = dict(self.raw.limits)
+        self.counts = Counts()
+        by_name = ("max-storage-buffer-binding-size", "max-buffer-size")
+        limit = min(by_name, key=lambda name: self.limits[name])
+        self.pool = Pool(self._create_buffer, self.limits[limit], limit)
+        self._layouts: dict[tuple[str, bool], tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]] = {}
+        self._pipelines: dict[tuple[Kernel, bool], wgpu.GPUComputePipeline] = {}
+        self.stream = Stream(self)
+
+    @property
+    def software(self) -> bool:
+        """Whether the adapter is a program on the CPU: kernels then avoid workgroup memory and barriers."""
+        return self.adapter.kind == "software"
+
+    def _create_buffer(self, size: int) -> wgpu.GPUBuffer:
+        try:
+            with device_errors(f"allocate {size} bytes"):
+                return self.raw.create_buffer(size=size, usage=USAGE)
+        except OutOfMemoryError:
+            # What waits for reuse in other size classes may be what is missing.
+            self.stream.trim()
+            with device_errors(f"allocate {size} bytes"):
+                return self.raw.create_buffer(size=size, usage=USAGE)
+
+    def layout(self, access: str, params: bool) -> tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]:
+        """Return the layouts of kernels with these bindings; few exist, so bind groups are shared widely."""
+        found = self._layouts.get((access, params))
+        if found is None:
+            entries: list[dict[str, object]] = [
+                {
+                    "binding": i,
+                    "visibility": wgpu.ShaderStage.COMPUTE,
+                    "buffer": {"type": "read-only-storage" if a == "r" else "storage"},
+                }
+                for i, a in enumerate(access)
+            ]
+            if params:
+                uniform = {"type": "uniform", "has_dynamic_offset": True, "min_binding_size": PARAMS_BYTES}
+                entries.append({"binding": len(access), "visibility": wgpu.ShaderStage.COMPUTE, "buffer": uniform})
+            with device_errors(f"lay out {len(access)} storage buffers"):
+                group = self.raw.create_bind_group_layout(entries=entries)  # pyright: ignore[reportArgumentType]
+                found = (group, self.raw.create_pipeline_layout(bind_group_layouts=[group]))
+            self._layouts[access, params] = found
+        return found
+
+    def pipeline(self, kernel: Kernel) -> wgpu.GPUComputePipeline:
+        """Return the compiled kernel; each text is compiled once, trusted and checked apart."""
+        trusted = kernel.trusted and not switches.checked_shaders
+        found = self._pipelines.get((kernel, trusted))
+        if found is None:
+            with device_errors(f"compile {kernel.name}"):
+                module = compile_module(self.raw, kernel, trusted)
+                layout = self.layout(kernel.access, kernel.params)[1]
+                found = self.raw.create_compute_pipeline(
+                    label=kernel.name, layout=layout, compute={"module": module, "entry_point": "main"}
+                )
+            self._pipelines[kernel, trusted] = found
+            self.counts.pipelines += 1
+        return found
+
+    def destroy(self) -> None:
+        """Give the device back; every later use of it raises DeviceLostError."""
+        self.raw.destroy()

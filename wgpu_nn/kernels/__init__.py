@@ -1,0 +1,66 @@
+"""From ops to launches: WGSL bodies with their headers, one planner a family, and the table from op to planner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from wgpu_nn.kernels.conv import run_conv2d, run_input_grad, run_weight_grad
+from wgpu_nn.kernels.index import run_gather, run_scatter_add
+from wgpu_nn.kernels.map import contiguous, copy, run_map
+from wgpu_nn.kernels.matmul import run_matmul
+from wgpu_nn.kernels.plan import Grid, Input, Site, Target, Template, View, Words, whole
+from wgpu_nn.kernels.pool import run_pool
+from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.rows import run_rows
+from wgpu_nn.kernels.views import strided_slice
+from wgpu_nn.ops import OPS, Category
+
+Planner = Callable[[Site, str, Sequence[Any], Mapping[str, Any], View], None]
+
+
+def _cat(site: Site, op: str, xs: Sequence[Any], attrs: Mapping[str, Any], out: View) -> None:
+    start, axis = 0, attrs["axis"]
+    for x in xs:
+        region = [(start, 1, x.shape[axis]) if i == axis else (0, 1, n) for i, n in enumerate(out.shape)]
+        copy(site, x, strided_slice(site, out, ranges=tuple(region)))
+        start += x.shape[axis]
+
+
+def _slice_assign(site: Site, op: str, xs: Sequence[Any], attrs: Mapping[str, Any], out: View) -> None:
+    copy(site, xs[0], out)
+    copy(site, xs[1], strided_slice(site, out, ranges=attrs["ranges"]))
+
+
+PLANNERS: dict[str, Planner] = {
+    **{
+        name: (lambda site, op, xs, attrs, out: run_map(site, op, xs, out))
+        for name, row in OPS.items()
+        if row.category in (Category.MAP, Category.SOURCE)
+    },
+    **{
+        name: (lambda site, op, xs, attrs, out: run_reduce(site, op, xs[0], attrs["axes"], out))
+        for name, row in OPS.items()
+        if row.category is Category.REDUCE
+    },
+    "slice_assign": _slice_assign,
+    "cat": _cat,
+    "matmul": lambda site, op, xs, attrs, out: run_matmul(site, xs[0], xs[1], out),
+    "conv2d": run_conv2d,  # pyright: ignore[reportAssignmentType]
+    "conv2d_input_grad": run_input_grad,
+    "conv2d_weight_grad": run_weight_grad,
+    **dict.fromkeys(
+        (
+            *("max_pool2d", "argmax_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad"),
+            *("adaptive_avg_pool2d", "adaptive_avg_pool2d_grad"),
+        ),
+        run_pool,
+    ),
+    "gather": lambda site, op, xs, attrs, out: run_gather(site, xs[0], xs[1], attrs["axis"], out),
+    "scatter_add": lambda site, op, xs, attrs, out: run_scatter_add(site, xs[0], xs[1], xs[2], attrs["axis"], out),
+    **dict.fromkeys(
+        ("softmax", "log_softmax"), lambda site, op, xs, attrs, out: run_rows(site, op, xs[0], attrs["axis"], out)
+    ),
+}
+
+__all__ = ["PLANNERS", "Grid", "Input", "Site", "Target", "Template", "View", "Words", "contiguous", "copy", "whole"]

@@ -1,0 +1,212 @@
+"""Plans 2-d convolution and its two gradients: direct, 8 pixels x 8 channels an invocation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from wgpu_nn.kernels.map import dense, run_map
+from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
+from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.shape import Shape
+
+Pair = tuple[int, int]
+
+
+class Window(NamedTuple):
+    """The constants of a convolution; sizes are not among them, so that a new batch or image size compiles nothing."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    padded: bool
+    workgroup: int
+
+
+def _constants(w: Window) -> str:
+    pairs = {"KERNEL": w.kernel, "STRIDE": w.stride, "DILATION": w.dilation}
+    lines = [
+        f"const {name}_{side} = {value}u;"
+        for name, pair in pairs.items()
+        for side, value in zip("HW", pair, strict=True)
+    ]
+    return "\n".join([*lines, f"const PADDED = {str(w.padded).lower()};", f"const WORKGROUP = {w.workgroup}u;"])
+
+
+class ConvKey(NamedTuple):
+    """What distinguishes forward kernels. ``flipped``: the weight is read as the input gradient needs it."""
+
+    window: Window
+    bias: bool
+    flipped: bool
+
+
+_CONV_WORDS = ["pixels", "blocks", "out_w", "out_hw", "height", "width", "pad_top", "pad_left", "in_channels", "out_channels", "group_in", "group_out", "group_blocks"]
+_WEIGHT = "weight[((o * group_in() + c) * KERNEL_H + ky) * KERNEL_W + kx]"
+# The roles of channels are exchanged and the window is turned around.
+_FLIPPED = (
+    "weight[(((o / group_out() * group_in() + c) * group_out() + o % group_out()) * KERNEL_H + KERNEL_H - 1u - ky) * KERNEL_W"
+    " + KERNEL_W - 1u - kx]"
+)
+
+
+@functools.cache
+def conv_kernel(key: ConvKey, values: Words | None):
+    """Return the kernel of a direct convolution."""
+    stored = [
+        ("source", "r", "f32"),
+        ("weight", "r", "f32"),
+        *([("bias", "r", "f32")] if key.bias else []),
+        ("out", "w", "f32"),
+    ]
+    header = "\n".join(
+        [
+            bindings(tuple(stored), values is None),
+            _constants(key.window),
+            words(tuple(_CONV_WORDS), values),
+            f"fn weight_at(o: u32, c: u32, ky: u32, kx: u32) -> f32 {{ return {_FLIPPED if key.flipped else _WEIGHT}; }}",
+            f"fn initial(o: u32) -> f32 {{ return {'bias[o]' if key.bias else '0.0'}; }}",
+        ]
+    )
+    return assemble("conv2d", "conv2d", header, "r" * (len(stored) - 1) + "w", values is None)
+
+
+def _dense(site: Site, inputs: Sequence[Input]) -> list[View]:
+    """Return the operands that are tensors, each contiguous at the start of its buffer."""
+    return [dense(site, x) for x in inputs if isinstance(x, View)]
+
+
+def run_conv2d(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View) -> None:
+    """Plan a convolution with an optional bias."""
+    if out.size == 0:
+        return
+    x, w, *bias = _dense(site, inputs)
+    if x.size == 0 or w.size == 0:
+        run_map(site, "cast", [bias[0].seen(out.shape, (0, 1, 0, 0))], out) if bias else run_map(
+            site, "full", [0.0], out
+        )
+        return
+    _forward(
+        site, x, w, bias, out, attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"], flipped=False
+    )
+
+
+def _forward(
+    site: Site,
+    x: View,
+    w: View,
+    bias: list[View],
+    out: View,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    groups: int,
+    *,
+    flipped: bool,
+) -> None:
+    check_turns(site, "conv2d", x.shape[1] // groups * w.shape[2] * (w.shape[3] + 1))
+    (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
+    (top, bottom), (left, right) = padding
+    window = Window(w.shape[2:], stride, dilation, max(top, bottom, left, right) > 0, site.target.workgroup)  # pyright: ignore[reportArgumentType]
+    pixels, group_out = n * oh * ow, o // groups
+    group_blocks = -(-group_out // 8)
+    blocks = group_blocks * groups
+    values = (pixels, blocks, ow, oh * ow, height, width, top, left, c, o, c // groups, group_out, group_blocks)
+    groups_of_pixels = -(-pixels // (window.workgroup * 8))
+    key = ConvKey(window, bool(bias), flipped)
+    site.launch(conv_kernel, key, values, [x, w, *bias, out], grid(groups_of_pixels * blocks))
+
+
+_INPUT_WORDS = ["items", "height", "width", "in_channels", "out_h", "out_w", "out_channels", "pad_top", "pad_left", "group_in", "group_out"]
+
+
+@functools.cache
+def input_grad_kernel(window: Window, values: Words | None):
+    """Return the kernel of the input gradient for any stride."""
+    stored = (("source", "r", "f32"), ("weight", "r", "f32"), ("out", "w", "f32"))
+    header = "\n".join([bindings(stored, values is None), _constants(window), words(tuple(_INPUT_WORDS), values)])
+    return assemble("conv2d_input_grad", "conv2d_input_grad", header, "rrw", values is None)
+
+
+def run_input_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View) -> None:
+    """Plan the gradient of a convolution's input from that of its output.
+
+    With stride 1 it is itself a convolution, of the padded gradient with the turned weight.
+    """
+    if out.size == 0:
+        return
+    g, w = _dense(site, inputs)
+    if g.size == 0 or w.size == 0:
+        run_map(site, "full", [0.0], out)
+        return
+    stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
+    kernel = (w.shape[2], w.shape[3])
+    if stride == (1, 1):
+        pads: list[Pair] = []
+        for d in (0, 1):
+            before = dilation[d] * (kernel[d] - 1) - padding[d][0]
+            after = out.shape[2 + d] - g.shape[2 + d] + dilation[d] * (kernel[d] - 1) - before
+            pads.append((before, after))
+        if min(pads[0] + pads[1]) >= 0:
+            _forward(site, g, w, [], out, stride, (pads[0], pads[1]), dilation, groups, flipped=True)
+            return
+    window = Window(kernel, stride, dilation, True, site.target.workgroup)
+    (_, c, height, width), (_, o, oh, ow) = out.shape, g.shape
+    values = (out.size, height, width, c, oh, ow, o, padding[0][0], padding[1][0], c // groups, o // groups)
+    site.launch(input_grad_kernel, window, values, [g, w, out], grid(-(-out.size // window.workgroup)))
+
+
+_WEIGHT_WORDS = ["items", "slices", "rows_per_slice", "rows", "height", "width", "out_h", "out_w", "pad_top", "pad_left", "in_channels", "out_channels", "group_in", "group_out", "group_blocks", "columns", "column_blocks"]
+
+
+@functools.cache
+def weight_grad_kernel(window: Window, values: Words | None):
+    """Return the kernel of the weight gradient over one slice of rows."""
+    stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
+    header = "\n".join([bindings(stored, values is None), _constants(window), words(tuple(_WEIGHT_WORDS), values)])
+    return assemble("conv2d_weight_grad", "conv2d_weight_grad", header, "rrw", values is None)
+
+
+SLICED = 8192  # invocations that a weight gradient is spread over at least, if it has the rows
+
+
+def run_weight_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View) -> None:
+    """Plan the gradient of a convolution's weight: slices of the batch's rows, then their sum in a fixed order."""
+    if out.size == 0:
+        return
+    x, g = _dense(site, inputs)
+    if x.size == 0 or g.size == 0:
+        run_map(site, "full", [0.0], out)
+        return
+    (top, bottom), (left, right) = attrs["padding"]
+    groups = attrs["groups"]
+    shape: Shape = out.shape
+    window = Window(
+        (shape[2], shape[3]),
+        attrs["stride"],
+        attrs["dilation"],
+        max(top, bottom, left, right) > 0,
+        site.target.workgroup,
+    )
+    (n, c, height, width), (_, o, oh, ow) = x.shape, g.shape
+    columns, group_out = shape[1] * shape[2] * shape[3], o // groups
+    column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
+    tiles = column_blocks * group_blocks * groups
+    rows = n * oh
+    slices = min(rows, max(1, -(-(1024 if site.target.software else SLICED) // tiles)))
+    per_slice = -(-rows // slices)
+    if site.target.software:
+        check_turns(site, op, ow + 1)
+        per_slice = min(per_slice, max(1, MOST_TURNS // (ow + 1)))
+    slices = -(-rows // per_slice)
+    partial = out if slices == 1 else site.empty((slices, *shape), out.dtype)
+    items = slices * tiles
+    values = (
+        *(items, slices, per_slice, rows, height, width, oh, ow, top, left, c, o, c // groups, group_out),
+        *(group_blocks, columns, column_blocks),
+    )
+    site.launch(weight_grad_kernel, window, values, [x, g, partial], grid(-(-items // window.workgroup)))
+    if slices > 1:
+        run_reduce(site, "sum", partial, (0,), out)

@@ -1,0 +1,196 @@
+"""Plans matrix products: through workgroup memory on GPUs, in registers on software adapters; transposes cost no copy."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from wgpu_nn.kernels.map import run_map
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
+from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.shape import broadcast_strides, collapse, size
+
+STEP = 16  # inner elements that a tile takes at a time; slices are multiples of it
+
+
+class MatmulKey(NamedTuple):
+    """What distinguishes matmul kernels. ``a`` and ``b`` say how an operand is loaded; see ``_layout``."""
+
+    body: str  # tile, direct or dot
+    a: str
+    b: str
+    rank: int  # batch axes
+    vector_out: bool
+    side: int  # workgroup size, or its square root for tiles
+
+
+_WORDS = (
+    "rows",
+    "columns",
+    "inner",
+    "batches",
+    "slices",
+    "per_slice",
+    "a_offset",
+    "b_offset",
+    "a_row",
+    "a_inner",
+    "b_inner",
+    "b_column",
+)
+
+
+def _start(name: str, rank: int) -> str:
+    lines = [f"fn {name}_start(batch: u32) -> u32 {{", "    var rest = batch;", f"    var at = {name}_offset();"]
+    for d in reversed(range(rank)):
+        lines.append(f"    at += {'rest' if d == 0 else f'(rest % batch{d}())'} * {name}_batch{d}();")
+        if d:
+            lines.append(f"    rest /= batch{d}();")
+    return "\n".join([*lines, "    return at;", "}"])
+
+
+def _tile_header() -> list[str]:
+    """Tiles load single elements, and zeros beyond the edges."""
+    lines: list[str] = []
+    for name, fixed, moving, inner_first in (("a", "a_inner", "a_row", False), ("b", "b_inner", "b_column", True)):
+        arguments = "k: u32, j: u32" if inner_first else "j: u32, k: u32"
+        limit = "columns()" if inner_first else "rows()"
+        lanes = ", ".join(
+            f"select(0.0, {name}[at + min(j + {i}u, {limit} - 1u) * {moving}()], j + {i}u < {limit})" for i in range(4)
+        )
+        lines += [
+            f"fn {name}_load(start: u32, {arguments}) -> vec4f {{",
+            "    if (k >= inner()) { return vec4f(); }",
+            f"    let at = start + k * {fixed}();",
+            f"    return vec4f({lanes});",
+            "}",
+        ]
+    return lines
+
+
+_DIRECT_A = "fn a_at(start: u32, m: u32, k: u32) -> f32 { return a[start + m * a_row() + k * a_inner()]; }"
+_DIRECT_B = {
+    "vector": "return b[(start + k * b_inner() + min(n, columns() - 4u)) / 4u];",
+    "any": "let at = start + k * b_inner(); let last = columns() - 1u; return vec4f("
+    + ", ".join(f"b[at + min(n + {i}u, last) * b_column()]" for i in range(4))
+    + ");",
+}
+_DOT = "fn {0}_at(start: u32, {1}) -> vec4f {{ return {0}[(start + {2} * {3}()) / 4u + k]; }}"
+
+
+@functools.cache
+def matmul_kernel(key: MatmulKey, values: Words | None):
+    """Return the kernel of a batched product."""
+    names = [*_WORDS, *(f"batch{d}" for d in range(key.rank))]
+    names += [f"{x}_batch{d}" for x in "ab" for d in range(key.rank)]
+    element = {"vector": "vec4f", "any": "f32", "by_inner": "f32", "by_side": "f32"}
+    out = "vec4f" if key.vector_out else "f32"
+    if key.vector_out:
+        stores = "if (n < columns()) { out[(start + m * columns() + n) / 4u] = v; }"
+    else:
+        stores = "let at = start + m * columns() + n; " + " ".join(
+            f"if (n + {i}u < columns()) {{ out[at + {i}u] = v.{lane}; }}" for i, lane in enumerate("xyzw")
+        )
+    lines = [
+        bindings((("a", "r", element[key.a]), ("b", "r", element[key.b]), ("out", "w", out)), values is None),
+        words(tuple(names), values),
+        _start("a", key.rank),
+        _start("b", key.rank),
+        "fn c_start(batch: u32, slice: u32) -> u32 { return (slice * batches() + batch) * rows() * columns(); }",
+        f"fn c_store(start: u32, m: u32, n: u32, v: vec4f) {{ {stores} }}",
+    ]
+    if key.body == "tile":
+        lines += [f"const SIDE = {key.side}u;", f"const TILE = {4 * key.side}u;"]
+        lines += [f"const {x}_BY_INNER = {str(how == 'by_inner').lower()};" for x, how in (("A", key.a), ("B", key.b))]
+        lines += _tile_header()
+    else:
+        width = 8 if key.body == "direct" else 4
+        lines += [
+            f"const WORKGROUP = {key.side}u;",
+            f"fn tiles_x() -> u32 {{ return (columns() + {width - 1}u) / {width}u; }}",
+            "fn tiles() -> u32 { return tiles_x() * ((rows() + 7u) / 8u) * batches() * slices(); }",
+        ]
+        if key.body == "direct":
+            lines += [_DIRECT_A, f"fn b_at(start: u32, k: u32, n: u32) -> vec4f {{ {_DIRECT_B[key.b]} }}"]
+        else:
+            lines += [
+                _DOT.format("a", "m: u32, k: u32", "m", "a_row"),
+                _DOT.format("b", "k: u32, n: u32", "n", "b_column"),
+            ]
+    return assemble(f"matmul {key.body}", f"matmul_{key.body}", "\n".join(lines), "rrw", values is None)
+
+
+def run_matmul(site: Site, x: View, y: View, out: View) -> None:
+    """Plan out[..., m, n] = sum over k of x[..., m, k] y[..., k, n]; batches broadcast."""
+    if out.size == 0:
+        return
+    inner = x.shape[-1]
+    if inner == 0:
+        run_map(site, "full", [0.0], out)
+        return
+    rows, columns = out.shape[-2:]
+    batch = out.shape[:-2]
+    strides = [broadcast_strides(v.shape[:-2], v.strides[:-2], batch) for v in (x, y)]
+    sizes, (a_batch, b_batch) = collapse(batch, strides)
+    batches = size(sizes)
+    values = (
+        *(rows, columns, inner, batches, x.offset, y.offset),
+        *(*x.strides[-2:], *y.strides[-2:], *sizes, *a_batch, *b_batch),
+    )
+    key, tiles = _variant(site, x, y, rows, columns, inner, batches, a_batch, b_batch)
+    slices = _slices(site, tiles, inner)
+    per_slice = -(-(-(-inner // slices)) // STEP) * STEP
+    slices = -(-inner // per_slice)
+    values = (*values[:4], slices, per_slice, *values[4:])
+    partial = out if slices == 1 else site.empty((slices, *out.shape), out.dtype)
+    site.launch(
+        matmul_kernel, key, values, [x, y, partial], grid(-(-tiles * slices // (1 if key.body == "tile" else key.side)))
+    )
+    if slices > 1:
+        run_reduce(site, "sum", partial, (0,), out)
+
+
+def _slices(site: Site, tiles: int, inner: int) -> int:
+    """Return into how many parts the inner axis is split, to be summed in order; it depends on shapes only."""
+    if site.target.software:
+        return -(-inner // MOST_TURNS)
+    wanted = 1
+    while tiles * wanted < 128 and inner // (2 * wanted) >= 128:
+        wanted *= 2
+    return wanted
+
+
+def _variant(
+    site: Site,
+    x: View,
+    y: View,
+    rows: int,
+    columns: int,
+    inner: int,
+    batches: int,
+    a_batch: tuple[int, ...],
+    b_batch: tuple[int, ...],
+) -> tuple[MatmulKey, int]:
+    """Choose the body by adapter kind and layout; return it and the number of tiles."""
+    rank = len(a_batch)
+    vector_out = columns % 4 == 0
+    if not site.target.software:
+        tiles = -(-rows // 64) * -(-columns // 64) * batches
+        side = 16 if tiles >= 128 and site.target.invocations >= 256 else 8
+        a = "by_inner" if x.strides[-1] == 1 else "by_side"
+        b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
+        tiles = -(-rows // (4 * side)) * -(-columns // (4 * side)) * batches
+        return MatmulKey("tile", a, b, rank, vector_out, side), tiles
+
+    def aligned(v: View, row_stride: int, batch: tuple[int, ...]) -> bool:
+        return all(n % 4 == 0 for n in (v.offset, row_stride, *batch))
+
+    workgroup = 32
+    dot = inner % 4 == 0 and x.strides[-1] == 1 and y.strides[-2] == 1 and y.strides[-1] != 1
+    if dot and aligned(x, x.strides[-2], a_batch) and aligned(y, y.strides[-1], b_batch):
+        tiles = -(-rows // 8) * -(-columns // 4) * batches
+        return MatmulKey("dot", "vector", "vector", rank, vector_out, workgroup), tiles
+    vector = columns % 4 == 0 and y.strides[-1] == 1 and aligned(y, y.strides[-2], b_batch)
+    tiles = -(-rows // 8) * -(-columns // 8) * batches
+    return MatmulKey("direct", "any", "vector" if vector else "any", rank, vector_out, workgroup), tiles

@@ -1,0 +1,123 @@
+"""What planners work with: views of buffers, the target's traits, and the site that takes their launches."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from wgpu_nn.dtype import DType, Float, Scalar
+from wgpu_nn.errors import DeviceLimitError
+from wgpu_nn.gpu import Kernel
+from wgpu_nn.ops import Spec
+from wgpu_nn.shape import Shape, is_row_major, row_major, size
+
+Grid = tuple[int, int, int]
+Words = tuple[int, ...]
+# Makes a kernel's text from what distinguishes it, and from its sizes if those are to be constants.
+Template = Callable[[Any, "Words | None"], Kernel]
+
+MOST_GROUPS = 65535  # workgroups per dimension that every WebGPU device allows
+# NOTE: llvmpipe (Mesa 22) ends an invocation's loops, silently, after 65,535 iterations in all. Planners keep every
+# invocation of a software adapter below this.
+MOST_TURNS = 32768
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """Elements of a buffer seen as a tensor. Offset and strides count elements; strides may be 0 or negative.
+
+    ``buffer`` is whatever the site hands out: a real buffer, or a number in a plan.
+    """
+
+    buffer: Any
+    shape: Shape
+    strides: Shape
+    offset: int
+    dtype: DType
+
+    @property
+    def spec(self) -> Spec:
+        """The shape and element type."""
+        return Spec(self.shape, self.dtype)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return size(self.shape)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in row-major order without gaps."""
+        return is_row_major(self.shape, self.strides)
+
+    def seen(self, shape: Shape, strides: Shape, offset: int = 0) -> View:
+        """Return another view of the same buffer; ``offset`` is added."""
+        return replace(self, shape=shape, strides=strides, offset=self.offset + offset)
+
+
+Input = View | Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the choice of a variant depends on."""
+
+    software: bool
+    invocations: int  # most per workgroup
+    storage: int  # bytes of workgroup memory
+
+    @property
+    def workgroup(self) -> int:
+        """The workgroup size for kernels without workgroup memory."""
+        return 64 if self.software else min(256, self.invocations)
+
+
+class Site(Protocol):
+    """Where planners put their work: the eager stream, or a captured step."""
+
+    @property
+    def target(self) -> Target:
+        """The traits of the adapter."""
+        ...
+
+    def empty(self, shape: Shape, dtype: DType) -> View:
+        """Return a contiguous view of fresh elements."""
+        ...
+
+    def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
+        """Dispatch ``template(key, words)`` on the buffers of ``views``, one binding each, in order."""
+        ...
+
+
+def whole(shape: Shape, dtype: DType, buffer: object) -> View:
+    """Return the contiguous view of a buffer that holds just ``shape``."""
+    return View(buffer, shape, row_major(shape), 0, dtype)
+
+
+def grid(groups: int) -> Grid:
+    """Spread workgroups over two dimensions where one does not hold them; bodies compute x + y * groups.x."""
+    if groups <= MOST_GROUPS:
+        return (groups, 1, 1)
+    rows = -(-groups // MOST_GROUPS)
+    return (-(-groups // rows), rows, 1)
+
+
+def bits(value: Scalar, dtype: DType) -> int:
+    """Return a number as the word that holds it in the element type of ``dtype``."""
+    if dtype.kind is Float:
+        try:
+            return struct.unpack("<I", struct.pack("<f", float(value)))[0]
+        except OverflowError:  # beyond f32: infinity, as NumPy rounds
+            return 0x7F800000 if value > 0 else 0xFF800000
+    return int(value) & 0xFFFFFFFF
+
+
+def check_turns(site: Site, op: str, turns: int) -> None:
+    """Raise if one invocation would loop longer than a software adapter lets it."""
+    if site.target.software and turns > 2 * MOST_TURNS - 1:
+        raise DeviceLimitError(
+            f"{op}: expected windows of at most {2 * MOST_TURNS - 1} elements (llvmpipe's loop limit), got {turns}; "
+            "use a GPU, or the NumPy device"
+        )

@@ -1,0 +1,74 @@
+"""Plans 2-d pooling and its gradients, one output an invocation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from wgpu_nn.kernels.map import dense, run_map
+from wgpu_nn.kernels.plan import Input, Site, View, Words, check_turns, grid
+from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.source import assemble, bindings, words
+
+Pair = tuple[int, int]
+_WORDS = ("items", "height", "width", "out_h", "out_w", "pad_top", "pad_left")
+
+
+class PoolKey(NamedTuple):
+    """What distinguishes pooling kernels; adaptive ones have no window."""
+
+    op: str
+    kernel: Pair
+    stride: Pair
+    include_pad: bool
+    workgroup: int
+
+
+_STORES = {"max_pool2d": "out[i] = best;", "argmax_pool2d": "out[i] = i32(place);"}
+
+
+@functools.cache
+def pool_kernel(key: PoolKey, values: Words | None):
+    """Return the kernel of one pooling op."""
+    body = "max_pool2d" if key.op == "argmax_pool2d" else key.op
+    positions = [("positions", "r", "i32")] if key.op == "max_pool2d_grad" else []
+    out = "i32" if key.op == "argmax_pool2d" else "f32"
+    stored = (("source", "r", "f32"), *positions, ("out", "w", out))
+    lines = [bindings(stored, values is None), f"const WORKGROUP = {key.workgroup}u;", words(_WORDS, values)]
+    if not key.op.startswith("adaptive"):
+        lines += [
+            f"const KERNEL_{a} = {k}u; const STRIDE_{a} = {s}u;"
+            for a, k, s in zip("HW", key.kernel, key.stride, strict=True)
+        ]
+        lines.append(f"const INCLUDE_PAD = {str(key.include_pad).lower()};")
+    if body == "max_pool2d":
+        lines.append(f"fn store(i: u32, best: f32, place: u32) {{ {_STORES[key.op]} }}")
+    return assemble(key.op, body, "\n".join(lines), "r" * (len(stored) - 1) + "w", values is None)
+
+
+def run_pool(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View) -> None:
+    """Plan a pooling op, or the gradient of one: there ``out`` is the input's side."""
+    if out.size == 0:
+        return
+    views = [dense(site, v) for v in inputs if isinstance(v, View)]
+    if views[0].size == 0:
+        run_map(site, "full", [0.0], out)
+        return
+    grad = op.endswith("_grad")
+    (height, width), (oh, ow) = (v.shape[2:] for v in ((out, views[0]) if grad else (views[0], out)))
+    if op == "adaptive_avg_pool2d" and (oh, ow) == (1, 1):
+        run_reduce(site, "mean", views[0], (2, 3), out)
+        return
+    kernel = attrs.get("kernel", (-(-height // oh) + 1, -(-width // ow) + 1))
+    check_turns(site, op, kernel[0] * (kernel[1] + 1))
+    (top, _), (left, _) = attrs.get("padding", ((0, 0), (0, 0)))
+    key = PoolKey(
+        op,
+        kernel if "kernel" in attrs else (1, 1),
+        attrs.get("stride", (1, 1)),
+        attrs.get("include_pad", False),
+        site.target.workgroup,
+    )
+    values = (out.size, height, width, oh, ow, top, left)
+    site.launch(pool_kernel, key, values, [*views, out], grid(-(-out.size // key.workgroup)))

@@ -1,0 +1,188 @@
+"""Plans reductions: the kept axes are the outputs, the folded ones are walked; long folds go in two passes."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from wgpu_nn.dtype import DTYPES, Kind
+from wgpu_nn.kernels.map import VALUE, load, plan_map, run_map, store
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
+from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.shape import collapse, reduced, size
+
+# acc and x are accumulators; r is an element's place among those folded.
+_COMBINE: dict[str, str | dict[Kind, str]] = {
+    "sum": "a + b",
+    "mean": "a + b",
+    "prod": "a * b",
+    "max": {Kind.FLOAT: "max_nan(a, b)", Kind.INT: "max(a, b)"},
+    "min": {Kind.FLOAT: "min_nan(a, b)", Kind.INT: "min(a, b)"},
+    "any": "a || b",
+    "all": "a && b",
+}
+_IDENTITY: dict[str, str | dict[Kind, str]] = {
+    "sum": {Kind.FLOAT: "0.0", Kind.INT: "0"},
+    "mean": "0.0",
+    "prod": {Kind.FLOAT: "1.0", Kind.INT: "1"},
+    "max": {Kind.FLOAT: "-infinity()", Kind.INT: "-2147483647 - 1"},
+    "min": {Kind.FLOAT: "infinity()", Kind.INT: "2147483647"},
+    "any": "false",
+    "all": "true",
+}
+# The first of equal extremes wins, and the first NaN before all numbers. `none` marks an accumulator without elements.
+_ARG = """struct Acc {{ value: {value}, place: u32 }}
+const NONE = 0xffffffffu;
+fn identity() -> Acc {{ return Acc({value}(0), NONE); }}
+fn load(at: u32, r: u32) -> Acc {{ return Acc(source[at], r); }}
+fn ahead(a: Acc, b: Acc) -> bool {{ return {ahead}; }}
+fn combine(a: Acc, b: Acc) -> Acc {{
+    if (a.place == NONE) {{ return b; }}
+    if (b.place == NONE) {{ return a; }}
+    if (ahead(a, b)) {{ return a; }}
+    if (ahead(b, a) || b.place < a.place) {{ return b; }}
+    return a;
+}}
+fn store(i: u32, a: Acc) {{ out[i] = i32(a.place); }}"""
+_AHEAD = {
+    ("argmax", Kind.FLOAT): "(is_nan(a.value) && !is_nan(b.value)) || (!is_nan(b.value) && a.value > b.value)",
+    ("argmin", Kind.FLOAT): "(is_nan(a.value) && !is_nan(b.value)) || (!is_nan(b.value) && a.value < b.value)",
+    ("argmax", Kind.INT): "a.value > b.value",
+    ("argmin", Kind.INT): "a.value < b.value",
+}
+
+SLICE = (
+    1024  # elements that one invocation folds at most where there are few outputs: f32 sums stay short, and parallel
+)
+BUSY = 4096  # invocations that keep an adapter busy
+
+
+class ReduceKey(NamedTuple):
+    """What distinguishes reduction kernels; ``rows`` is the variant of one workgroup per output."""
+
+    op: str
+    dtype: str
+    kept: int
+    folded: int
+    rows: bool
+    final: bool  # a mean divides in its last pass
+    workgroup: int
+
+
+def _pick(table: dict[str, str | dict[Kind, str]], op: str, kind: Kind) -> str:
+    text = table[op]
+    return text if isinstance(text, str) else text[kind]
+
+
+@functools.cache
+def reduce_kernel(key: ReduceKey, values: Words | None):
+    """Return the kernel of a reduction over ``folded`` axes, with ``kept`` axes of outputs."""
+    dtype = DTYPES[key.dtype]
+    arg = key.op in ("argmax", "argmin")
+    names = ["outputs", "slices", "length", "start"]
+    names += [f"kept_size{d}" for d in range(key.kept)] + [f"kept_stride{d}" for d in range(key.kept)]
+    names += [f"size{d}" for d in range(key.folded)] + [f"stride{d}" for d in range(key.folded)]
+    names.append("total")
+    lines = ["fn start_of(o: u32) -> u32 {", "    var rest = o;", "    var at = start();"]
+    for d in reversed(range(key.kept)):
+        lines.append(f"    at += {'rest' if d == 0 else f'(rest % kept_size{d}())'} * kept_stride{d}();")
+        if d:
+            lines.append(f"    rest /= kept_size{d}();")
+    lines += ["    return at;", "}"]
+    for name, word in (("stride", "stride"), ("count", "size")):
+        cases = "".join(f" case {d}u: {{ return {word}{d}(); }}" for d in range(1, key.folded))
+        lines.append(f"fn {name}(d: u32) -> u32 {{ switch d {{{cases} default: {{ return {word}0(); }} }} }}")
+    if arg:
+        lines.append(_ARG.format(value=VALUE[dtype.kind], ahead=_AHEAD[key.op, dtype.kind]))
+        out = "i32"
+    else:
+        lines.append(f"alias Acc = {VALUE[dtype.kind]};")
+        lines.append(f"fn identity() -> Acc {{ return {_pick(_IDENTITY, key.op, dtype.kind)}; }}")
+        lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {load('source', key.dtype, 'at')}; }}")
+        lines.append(f"fn combine(a: Acc, b: Acc) -> Acc {{ return {_pick(_COMBINE, key.op, dtype.kind)}; }}")
+        value = "a / f32(total())" if key.op == "mean" and key.final else "a"
+        lines.append(f"fn store(i: u32, a: Acc) {{ out[i] = {store(key.dtype, value)}; }}")
+        out = dtype.wgsl
+    header = "\n".join(
+        [
+            bindings((("source", "r", dtype.wgsl), ("out", "w", out)), values is None),
+            f"const WORKGROUP = {key.workgroup}u;",
+            f"const RANK = {key.folded}u;",
+            words(tuple(names), values),
+            *lines,
+        ]
+    )
+    return assemble(f"{key.op} {key.dtype}", "reduce_rows" if key.rows else "reduce", header, "rw", values is None)
+
+
+def run_reduce(site: Site, op: str, x: View, axes: tuple[int, ...], out: View) -> None:
+    """Plan one reduction of ``x`` over ``axes`` into ``out``, which is contiguous."""
+    if out.size == 0:
+        return
+    length = size(tuple(x.shape[a] for a in axes))
+    if length == 0:
+        empty = {"sum": 0, "mean": float("nan"), "prod": 1, "any": False, "all": True}[op]
+        run_map(site, "full", [empty], out)
+        return
+    if length == 1 and op not in ("argmax", "argmin"):
+        run_map(site, "cast", [x.seen(out.shape, _without(x, axes, len(out.shape)))], out)
+        return
+    arg = op in ("argmax", "argmin")
+    outputs = out.size
+    folded, (strides,) = collapse(tuple(x.shape[a] for a in axes), [tuple(x.strides[a] for a in axes)])
+    rows = not site.target.software and folded[-1:] == (length,) and strides[-1:] == (1,) and length >= 128
+    per_output = SLICE if not rows else SLICE * 16
+    slices = 1
+    if not arg and outputs < BUSY and length > per_output:
+        # The number of slices depends on the shape alone, so that sums are the same each time.
+        slices = min(-(-length // per_output), max(1, BUSY // outputs) if not rows else 1024)
+    if site.target.software and length > slices * MOST_TURNS:
+        if arg:
+            _first_equal(site, op, x, axes[0], out)
+            return
+        slices = -(-length // MOST_TURNS)
+    if slices > 1:
+        partial = site.empty((slices, outputs), x.dtype)
+        _pass(site, op, x, axes, partial, slices, rows, False, length)
+        _pass(site, op, partial, (0,), out, 1, False, True, length)
+    else:
+        _pass(site, op, x, axes, out, 1, rows, True, length)
+
+
+def _first_equal(site: Site, op: str, x: View, axis: int, out: View) -> None:
+    """Plan an arg-reduction as the smallest place among those equal to the extreme: each part may go in two passes."""
+    kept = reduced(x.shape, (axis,), keepdim=True)
+    best = site.empty(kept, x.dtype)
+    run_reduce(site, op.removeprefix("arg"), x, (axis,), best)
+    places = site.empty((x.shape[axis],), out.dtype)
+    run_map(site, "arange", [0, 1], places)
+    found = site.empty(x.shape, out.dtype)
+    same = "equal_f(x, y) || (is_nan(x) && is_nan(y))" if x.dtype.kind is Kind.FLOAT else "x == y"
+    along = places.seen(x.shape, tuple(1 if i == axis else 0 for i in range(len(x.shape))))
+    text = f"select(2147483647, z, {same})"
+    plan_map(site, text, [x.dtype, x.dtype, out.dtype], [x, best, along], found)
+    run_reduce(site, "min", found, (axis,), out)
+
+
+def _without(x: View, axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Return the strides of ``x`` as the result of ``rank`` axes sees them, the folded axes having one element."""
+    if rank == len(x.shape):
+        return x.strides
+    return tuple(s for i, s in enumerate(x.strides) if i not in axes)
+
+
+def _pass(
+    site: Site, op: str, x: View, axes: tuple[int, ...], out: View, slices: int, rows: bool, final: bool, total: int
+) -> None:
+    keep = [i for i in range(len(x.shape)) if i not in axes]
+    kept, (kept_strides,) = collapse(tuple(x.shape[i] for i in keep), [tuple(x.strides[i] for i in keep)])
+    folded, (strides,) = collapse(tuple(x.shape[i] for i in axes), [tuple(x.strides[i] for i in axes)])
+    if not folded:
+        folded, strides = (1,), (0,)
+    outputs, length = size(kept), size(folded)
+    target = site.target
+    workgroup = min(256, target.invocations) if rows else target.workgroup
+    key = ReduceKey(op, x.dtype.name, len(kept), len(folded), rows, final, workgroup)
+    values = (outputs, slices, length, x.offset, *kept, *kept_strides, *folded, *strides, total)
+    groups = outputs * slices if rows else -(-outputs * slices // workgroup)
+    site.launch(reduce_kernel, key, values, [x, out], grid(groups))

@@ -1,0 +1,431 @@
+"""Operators and primitive methods written once over one abstract ``run``; Tensors and gradient rules both speak it."""
+
+from __future__ import annotations
+
+import abc
+import numbers
+from collections.abc import Sequence
+from typing import Any, Self
+
+from wgpu_nn import shape as shapes
+from wgpu_nn.dtype import DType, Kind, Scalar
+from wgpu_nn.errors import KindError, ShapeError
+from wgpu_nn.shape import Range, Shape
+
+Dims = int | Sequence[int] | None
+
+
+def number(value: object) -> Scalar | None:
+    """Return ``value`` as a Python number (NumPy's scalars included), or None if it is none."""
+    if isinstance(value, bool | int | float):
+        return value
+    item = getattr(value, "item", None)
+    if isinstance(value, numbers.Number) and item is not None:
+        found = item()
+        return found if isinstance(found, bool | int | float) else None
+    return None
+
+
+def pair(op: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return one size for both spatial axes, or the two given."""
+    if isinstance(value, int):
+        return (value, value)
+    if len(value) != 2:
+        raise ShapeError(f"{op}: expected one size or (height, width), got {tuple(value)}")
+    return (int(value[0]), int(value[1]))
+
+
+def pads(op: str, value: int | Sequence[int] | Sequence[Sequence[int]]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return ((top, bottom), (left, right)) from one size, (height, width), or the pairs themselves."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2:
+        raise ShapeError(f"{op}: expected a padding, (height, width), or two pairs, got {value}")
+    top, left = (pair(op, side) for side in both)
+    if min(*top, *left) < 0:
+        raise ShapeError(f"{op}: expected paddings of 0 or more, got {value}")
+    return top, left
+
+
+class Algebra(abc.ABC):
+    """A value with a shape, an element type and a ``run``; everything here is derived from these three."""
+
+    __slots__ = ()
+    __array_ufunc__ = None  # NOTE: without this, `array + tensor` would loop over the array's elements.
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> Shape:
+        """The sizes of all axes."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> DType:
+        """The element type."""
+
+    @abc.abstractmethod
+    def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:
+        """Run the primitive ``op``; ``self`` only says where."""
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def kind(self) -> Kind:
+        """Float, Int or Bool."""
+        return self.dtype.kind
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return shapes.size(self.shape)
+
+    def _binary(self, op: str, other: object, swap: bool = False) -> Self:
+        found = other if isinstance(other, Algebra) else number(other)
+        if found is None:
+            return NotImplemented
+        y: Any = found
+        return self.run(op, y, self) if swap else self.run(op, self, y)
+
+    # --- operators -------------------------------------------------------------------------------------------------
+    def __add__(self, other: object) -> Self:
+        return self._binary("add", other)
+
+    def __radd__(self, other: object) -> Self:
+        return self._binary("add", other, swap=True)
+
+    def __sub__(self, other: object) -> Self:
+        return self._binary("sub", other)
+
+    def __rsub__(self, other: object) -> Self:
+        return self._binary("sub", other, swap=True)
+
+    def __mul__(self, other: object) -> Self:
+        return self._binary("mul", other)
+
+    def __rmul__(self, other: object) -> Self:
+        return self._binary("mul", other, swap=True)
+
+    def __truediv__(self, other: object) -> Self:
+        return self._binary("div", other)
+
+    def __rtruediv__(self, other: object) -> Self:
+        return self._binary("div", other, swap=True)
+
+    def __floordiv__(self, other: object) -> Self:
+        return self._binary("floor_div", other)
+
+    def __rfloordiv__(self, other: object) -> Self:
+        return self._binary("floor_div", other, swap=True)
+
+    def __mod__(self, other: object) -> Self:
+        return self._binary("remainder", other)
+
+    def __rmod__(self, other: object) -> Self:
+        return self._binary("remainder", other, swap=True)
+
+    def __pow__(self, other: object) -> Self:
+        return self._binary("pow", other)
+
+    def __rpow__(self, other: object) -> Self:
+        return self._binary("pow", other, swap=True)
+
+    def __matmul__(self, other: Self) -> Self:
+        return self.matmul(other)
+
+    def __neg__(self) -> Self:
+        return self.run("neg", self)
+
+    def __abs__(self) -> Self:
+        return self.run("abs", self)
+
+    def __invert__(self) -> Self:
+        return self.run("logical_not", self)
+
+    def __and__(self, other: object) -> Self:
+        return self._binary("logical_and", other)
+
+    def __or__(self, other: object) -> Self:
+        return self._binary("logical_or", other)
+
+    def __xor__(self, other: object) -> Self:
+        return self._binary("logical_xor", other)
+
+    def __eq__(self, other: object) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._binary("eq", other)
+
+    def __ne__(self, other: object) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._binary("ne", other)
+
+    def __lt__(self, other: object) -> Self:
+        return self._binary("lt", other)
+
+    def __le__(self, other: object) -> Self:
+        return self._binary("le", other)
+
+    def __gt__(self, other: object) -> Self:
+        return self._binary("gt", other)
+
+    def __ge__(self, other: object) -> Self:
+        return self._binary("ge", other)
+
+    __hash__ = object.__hash__  # tensors are keys by identity, as == compares elements
+
+    # --- maps ------------------------------------------------------------------------------------------------------
+    def neg(self) -> Self:
+        return self.run("neg", self)
+
+    def abs(self) -> Self:
+        return self.run("abs", self)
+
+    def sign(self) -> Self:
+        return self.run("sign", self)
+
+    def relu(self) -> Self:
+        """max(x, 0); NaN stays NaN."""
+        return self.run("relu", self)
+
+    def exp(self) -> Self:
+        return self.run("exp", self)
+
+    def expm1(self) -> Self:
+        """exp(x) - 1, accurate near 0."""
+        return self.run("expm1", self)
+
+    def log(self) -> Self:
+        return self.run("log", self)
+
+    def log1p(self) -> Self:
+        """log(1 + x), accurate near 0."""
+        return self.run("log1p", self)
+
+    def sqrt(self) -> Self:
+        return self.run("sqrt", self)
+
+    def rsqrt(self) -> Self:
+        """1 / sqrt(x)."""
+        return self.run("rsqrt", self)
+
+    def recip(self) -> Self:
+        """1 / x."""
+        return self.run("recip", self)
+
+    def sin(self) -> Self:
+        return self.run("sin", self)
+
+    def cos(self) -> Self:
+        return self.run("cos", self)
+
+    def tan(self) -> Self:
+        return self.run("tan", self)
+
+    def asin(self) -> Self:
+        return self.run("asin", self)
+
+    def acos(self) -> Self:
+        return self.run("acos", self)
+
+    def atan(self) -> Self:
+        return self.run("atan", self)
+
+    def sinh(self) -> Self:
+        return self.run("sinh", self)
+
+    def cosh(self) -> Self:
+        return self.run("cosh", self)
+
+    def tanh(self) -> Self:
+        return self.run("tanh", self)
+
+    def sigmoid(self) -> Self:
+        """1 / (1 + exp(-x))."""
+        return self.run("sigmoid", self)
+
+    def erf(self) -> Self:
+        return self.run("erf", self)
+
+    def floor(self) -> Self:
+        return self.run("floor", self)
+
+    def ceil(self) -> Self:
+        return self.run("ceil", self)
+
+    def round(self) -> Self:
+        """Nearest integer, halves to even."""
+        return self.run("round", self)
+
+    def is_nan(self) -> Self:
+        return self.run("is_nan", self)
+
+    def is_inf(self) -> Self:
+        return self.run("is_inf", self)
+
+    def atan2(self, other: Self | Scalar) -> Self:
+        """The angle of the point (other, self), in radians."""
+        return self.run("atan2", self, other)
+
+    def maximum(self, other: Self | Scalar) -> Self:
+        """Elementwise larger of two; NaN if either is NaN."""
+        return self.run("maximum", self, other)
+
+    def minimum(self, other: Self | Scalar) -> Self:
+        """Elementwise smaller of two; NaN if either is NaN."""
+        return self.run("minimum", self, other)
+
+    def where(self, x: Self | Scalar, y: Self | Scalar) -> Self:
+        """``x`` where this Bool tensor is true, else ``y``; shapes broadcast."""
+        return self.run("where", self, x, y)
+
+    def cast(self, dtype: DType) -> Self:
+        """Convert elements; Float to Int truncates toward zero, anything to Bool asks whether it is not 0."""
+        return self if dtype == self.dtype else self.run("cast", self, dtype=dtype)
+
+    # --- reductions ------------------------------------------------------------------------------------------------
+    def _reduce(self, op: str, dim: Dims, keepdim: bool) -> Self:
+        return self.run(op, self, axes=shapes.axes(op, dim, self.rank), keepdim=keepdim)
+
+    def sum(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        return self._reduce("sum", dim, keepdim)
+
+    def mean(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        return self._reduce("mean", dim, keepdim)
+
+    def prod(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        return self._reduce("prod", dim, keepdim)
+
+    def max(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        """Largest element; NaN if any is NaN."""
+        return self._reduce("max", dim, keepdim)
+
+    def min(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        """Smallest element; NaN if any is NaN."""
+        return self._reduce("min", dim, keepdim)
+
+    def any(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        return self._reduce("any", dim, keepdim)
+
+    def all(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        return self._reduce("all", dim, keepdim)
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Self:
+        """Index of the first largest element along ``dim``, or in the flattened tensor."""
+        return self._arg("argmax", dim, keepdim)
+
+    def argmin(self, dim: int | None = None, keepdim: bool = False) -> Self:
+        """Index of the first smallest element along ``dim``, or in the flattened tensor."""
+        return self._arg("argmin", dim, keepdim)
+
+    def _arg(self, op: str, dim: int | None, keepdim: bool) -> Self:
+        if dim is None:
+            flat = self.reshape(-1) if self.size else self.reshape(0)
+            found = flat.run(op, flat, axes=(0,), keepdim=False)
+            return found.reshape((1,) * self.rank) if keepdim else found
+        return self._reduce(op, dim, keepdim)
+
+    # --- views -----------------------------------------------------------------------------------------------------
+    def reshape(self, *sizes: int | Sequence[int]) -> Self:
+        """The same elements in row-major order under another shape; one size may be -1."""
+        target = shapes.infer_reshape(self.shape, _sizes(sizes))
+        return self if target == self.shape else self.run("reshape", self, shape=target)
+
+    def permute(self, *dims: int | Sequence[int]) -> Self:
+        """Axes in another order: axis i of the result is axis ``dims[i]`` of this tensor."""
+        axes = tuple(shapes.axis("permute", d, self.rank) for d in _sizes(dims))
+        return self if axes == tuple(range(self.rank)) else self.run("permute", self, axes=axes)
+
+    def transpose(self, dim0: int = -2, dim1: int = -1) -> Self:
+        """Two axes exchanged; the last two if none are named."""
+        a, b = (shapes.axis("transpose", d, self.rank) for d in (dim0, dim1))
+        order = list(range(self.rank))
+        order[a], order[b] = order[b], order[a]
+        return self.permute(order)
+
+    def expand(self, *sizes: int | Sequence[int]) -> Self:
+        """A view that repeats axes of size 1, and leading ones; -1 keeps a size."""
+        target = _sizes(sizes)
+        lead = len(target) - self.rank
+        target = tuple(self.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(target))
+        return self if target == self.shape else self.run("expand", self, shape=target)
+
+    def slice(self, ranges: Sequence[Range]) -> Self:
+        """A view of (start, step, count) along every axis."""
+        whole = tuple((0, 1, n) for n in self.shape)
+        return self if tuple(ranges) == whole else self.run("slice", self, ranges=tuple(ranges))
+
+    def slice_assign(self, ranges: Sequence[Range], value: Self) -> Self:
+        """A copy with the region ``ranges`` replaced by ``value``."""
+        return self.run("slice_assign", self, value, ranges=tuple(ranges))
+
+    def narrow(self, dim: int, start: int, length: int) -> Self:
+        """``length`` elements from ``start`` along ``dim``."""
+        at = shapes.axis("narrow", dim, self.rank)
+        if not 0 <= start <= start + length <= self.shape[at]:
+            raise ShapeError(f"narrow: expected a range within {self.shape[at]} on axis {at}, got {start} + {length}")
+        return self.slice([(start, 1, length) if i == at else (0, 1, n) for i, n in enumerate(self.shape)])
+
+    def flip(self, dim: Dims = None) -> Self:
+        """Elements in reverse order along axes."""
+        at = shapes.axes("flip", dim, self.rank)
+        return self.slice([(n - 1, -1, n) if i in at and n else (0, 1, n) for i, n in enumerate(self.shape)])
+
+    def unsqueeze(self, dim: int) -> Self:
+        """A new axis of size 1 before ``dim``."""
+        at = shapes.axis("unsqueeze", dim, self.rank + 1)
+        return self.reshape(*self.shape[:at], 1, *self.shape[at:])
+
+    def squeeze(self, dim: Dims = None) -> Self:
+        """Without the axes ``dim``, which must be of size 1; without all such axes by default."""
+        if dim is None:
+            return self.reshape([n for n in self.shape if n != 1])
+        at = shapes.axes("squeeze", dim, self.rank)
+        if any(self.shape[a] != 1 for a in at):
+            raise ShapeError(f"squeeze: expected axes of size 1, got axes {at} of {list(self.shape)}")
+        return self.reshape([n for i, n in enumerate(self.shape) if i not in at])
+
+    # --- routines --------------------------------------------------------------------------------------------------
+    def matmul(self, other: Self) -> Self:
+        """[..., m, k] @ [..., k, n] -> [..., m, n]; a vector on either side counts as a row or a column."""
+        if not isinstance(other, Algebra):
+            raise KindError(f"matmul: expected a tensor on the right, got {type(other).__name__}")
+        x = self.reshape(1, -1) if self.rank == 1 else self
+        y = other.reshape(-1, 1) if other.rank == 1 else other
+        out = self.run("matmul", x, y)
+        if self.rank == 1:
+            out = out.squeeze(-2)
+        return out.squeeze(-1) if other.rank == 1 else out
+
+    def gather(self, dim: int, index: Self) -> Self:
+        """out[i, j] = self[index[i, j], j] for dim 0; a Float element whose index is out of range is NaN."""
+        return self.run("gather", self, index, axis=shapes.axis("gather", dim, self.rank))
+
+    def scatter_add(self, dim: int, index: Self, source: Self) -> Self:
+        """A copy with source[i, j] added at [index[i, j], j] for dim 0, in a fixed order."""
+        return self.run("scatter_add", self, index, source, axis=shapes.axis("scatter_add", dim, self.rank))
+
+    def index_select(self, dim: int, index: Self) -> Self:
+        """The slices of ``dim`` that the rank-1 ``index`` names, in its order."""
+        at = shapes.axis("index_select", dim, self.rank)
+        if index.rank != 1:
+            raise ShapeError(f"index_select: expected an index of rank 1, got {list(index.shape)}")
+        spread = (
+            index.reshape([-1 if i == at else 1 for i in range(self.rank)])
+            if index.size
+            else index.reshape([0 if i == at else 1 for i in range(self.rank)])
+        )
+        return self.gather(at, spread.expand([index.size if i == at else n for i, n in enumerate(self.shape)]))
+
+    def softmax(self, dim: int) -> Self:
+        """exp(x) / sum(exp(x)) along ``dim``, shifted by the maximum so that it cannot overflow."""
+        return self.run("softmax", self, axis=shapes.axis("softmax", dim, self.rank))
+
+    def log_softmax(self, dim: int) -> Self:
+        """x - log(sum(exp(x))) along ``dim``, shifted by the maximum."""
+        return self.run("log_softmax", self, axis=shapes.axis("log_softmax", dim, self.rank))
+
+
+def _sizes(given: Sequence[int | Sequence[int]]) -> tuple[int, ...]:
+    """Return sizes given one by one or as one sequence."""
+    if len(given) == 1 and not isinstance(given[0], int):
+        return tuple(int(n) for n in given[0])
+    return tuple(int(n) for n in given)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,71 @@
+"""The vocabulary: every primitive op, a row each."""
+
+from __future__ import annotations
+
+from wgpu_nn.dtype import Bool, Float, Int
+from wgpu_nn.ops import rules
+from wgpu_nn.ops.spec import Category, register
+
+SOURCE, MAP, REDUCE, VIEW, ROUTINE = Category
+ANY = rules.ANY
+
+register("full", SOURCE, 1, rules.full)
+register("arange", SOURCE, 2, rules.source(Int))  # start, step
+register("uniform", SOURCE, 2, rules.source(Float))  # seed, stream
+register("normal", SOURCE, 2, rules.source(Float))
+
+for name in ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "recip", "sin", "cos", "tan", "tanh", "sigmoid", "erf"):
+    register(name, MAP, 1, rules.elementwise(Float))
+for name in ("asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "round"):
+    register(name, MAP, 1, rules.elementwise(Float))
+for name in ("neg", "abs", "sign", "relu"):
+    register(name, MAP, 1, rules.elementwise(Float, Int))
+for name in ("is_nan", "is_inf"):
+    register(name, MAP, 1, rules.elementwise(Float, result=Bool))
+register("logical_not", MAP, 1, rules.elementwise(Bool))
+register("cast", MAP, 1, rules.cast_to)
+
+for name in ("add", "sub", "mul", "maximum", "minimum", "remainder", "floor_div"):
+    register(name, MAP, 2, rules.elementwise(Float, Int))
+for name in ("div", "pow", "atan2"):
+    register(name, MAP, 2, rules.elementwise(Float))
+for name in ("eq", "ne"):
+    register(name, MAP, 2, rules.elementwise(*ANY, result=Bool))
+for name in ("lt", "le", "gt", "ge"):
+    register(name, MAP, 2, rules.elementwise(Float, Int, result=Bool))
+for name in ("logical_and", "logical_or", "logical_xor"):
+    register(name, MAP, 2, rules.elementwise(Bool))
+register("where", MAP, 3, rules.where)
+
+register("sum", REDUCE, 1, rules.reduction(Float, Int))
+register("prod", REDUCE, 1, rules.reduction(Float, Int))
+register("mean", REDUCE, 1, rules.reduction(Float))
+register("max", REDUCE, 1, rules.reduction(Float, Int, identity=False))
+register("min", REDUCE, 1, rules.reduction(Float, Int, identity=False))
+register("any", REDUCE, 1, rules.reduction(Bool))
+register("all", REDUCE, 1, rules.reduction(Bool))
+register("argmax", REDUCE, 1, rules.reduction(Float, Int, result=Int, identity=False))  # first of equals, one axis
+register("argmin", REDUCE, 1, rules.reduction(Float, Int, result=Int, identity=False))
+
+register("reshape", VIEW, 1, rules.reshape)
+register("permute", VIEW, 1, rules.permute)
+register("expand", VIEW, 1, rules.expand)
+register("slice", VIEW, 1, rules.strided_slice)
+
+register("slice_assign", ROUTINE, 2, rules.slice_assign)  # x with a region replaced by value
+register("cat", ROUTINE, (1, 1 << 16), rules.cat)
+register("matmul", ROUTINE, 2, rules.matmul)
+register("conv2d", ROUTINE, (2, 3), rules.conv2d)  # x, weight, bias
+register("conv2d_input_grad", ROUTINE, 2, rules.like(0, "shape"))  # g, weight
+register("conv2d_weight_grad", ROUTINE, 2, rules.like(0, "shape"))  # x, g
+register("max_pool2d", ROUTINE, 1, rules.pool2d(Float))
+register("argmax_pool2d", ROUTINE, 1, rules.pool2d(Int))  # position of the maximum in its plane: row * width + column
+register("max_pool2d_grad", ROUTINE, 2, rules.like(0, "shape"))  # g, positions
+register("avg_pool2d", ROUTINE, 1, rules.pool2d(Float))
+register("avg_pool2d_grad", ROUTINE, 1, rules.like(0, "shape"))
+register("adaptive_avg_pool2d", ROUTINE, 1, rules.adaptive_pool2d)
+register("adaptive_avg_pool2d_grad", ROUTINE, 1, rules.like(0, "shape"))
+register("gather", ROUTINE, 2, rules.gather)  # x, index
+register("scatter_add", ROUTINE, 3, rules.scatter_add)  # x, index, source
+register("softmax", ROUTINE, 1, rules.same)
+register("log_softmax", ROUTINE, 1, rules.same)

@@ -1,0 +1,15 @@
+"""Arrays and counters in files that survive a kill: atomic writes, safetensors, checkpoints."""
+
+from wgpu_nn.record.atomic import write_atomic
+from wgpu_nn.record.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from wgpu_nn.record.tensors import load_tensors, save_tensors
+
+__all__ = [
+    "Checkpoint",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "load_tensors",
+    "save_checkpoint",
+    "save_tensors",
+    "write_atomic",
+]

@@ -1,0 +1,130 @@
+"""Makes tensors: from data, filled, counted, random; and joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wgpu_nn import shape as shapes
+from wgpu_nn.dtype import Float, Kind, Scalar, kind_of_numpy, kind_of_scalar
+from wgpu_nn.errors import KindError, ShapeError
+from wgpu_nn.shape import Shape
+from wgpu_nn.tensor.device import Device, default_device
+from wgpu_nn.tensor.tensor import Tensor
+
+Sizes = int | Sequence[int]
+
+
+def _on(device: Device | None) -> Device:
+    return default_device() if device is None else device
+
+
+def _shape(sizes: Sizes) -> Shape:
+    return (sizes,) if isinstance(sizes, int) else tuple(int(n) for n in sizes)
+
+
+def tensor(data: Any, device: Device | None = None, kind: Kind | None = None) -> Tensor:
+    """Return a tensor of numbers, nested lists or an array; its kind is that of the data unless one is named.
+
+    The device decides the element type: f32 and i32 on GPUs. Ints beyond i32 raise.
+    """
+    if isinstance(data, Tensor):
+        moved = data.to(_on(device))
+        return moved if kind is None else moved.cast(moved.device.dtype(kind))
+    array = np.asarray(data)
+    found = kind_of_numpy(array.dtype)
+    if array.size == 0 and not isinstance(data, np.ndarray):
+        found = Float  # an empty list says nothing of a kind; NumPy takes it for Floats as well
+    if found is None:
+        raise KindError(f"tensor: expected numbers or truths, got elements of {array.dtype}")
+    where = _on(device)
+    dtype = where.dtype(kind or found)
+    if dtype.numpy.kind == "i" and array.size and array.dtype.kind in "iuf":
+        info = np.iinfo(dtype.numpy)
+        low, high = array.min(), array.max()
+        if not (info.min <= low and high <= info.max):
+            raise KindError(f"tensor: expected Ints that fit {dtype}, got {low} to {high}")
+    return Tensor(where, where.backend.upload(array, dtype))
+
+
+def full(sizes: Sizes, value: Scalar, device: Device | None = None, kind: Kind | None = None) -> Tensor:
+    """Return a tensor of ``sizes`` filled with ``value``, of its kind."""
+    where = _on(device)
+    dtype = where.dtype(kind or kind_of_scalar(value))
+    return Tensor(where, where.backend.run("full", value, shape=_shape(sizes), dtype=dtype))
+
+
+def zeros(sizes: Sizes, device: Device | None = None, kind: Kind = Float) -> Tensor:
+    """Return zeros (false for Bool)."""
+    return full(sizes, False if kind is Kind.BOOL else 0, device, kind)
+
+
+def ones(sizes: Sizes, device: Device | None = None, kind: Kind = Float) -> Tensor:
+    """Return ones (true for Bool)."""
+    return full(sizes, True if kind is Kind.BOOL else 1, device, kind)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """Return zeros of the shape, kind and device of ``x``."""
+    return zeros(x.shape, x.device, x.kind)
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Return ones of the shape, kind and device of ``x``."""
+    return ones(x.shape, x.device, x.kind)
+
+
+def arange(start: int, stop: int | None = None, step: int = 1, device: Device | None = None) -> Tensor:
+    """Return the Ints from ``start`` (or 0) up to but without ``stop``, ``step`` apart."""
+    first, last = (0, start) if stop is None else (start, stop)
+    if step == 0:
+        raise ShapeError("arange: expected a step other than 0")
+    where = _on(device)
+    return Tensor(where, where.backend.run("arange", first, step, shape=(len(range(first, last, step)),)))
+
+
+def eye(n: int, device: Device | None = None) -> Tensor:
+    """[n, n] Float: ones on the diagonal."""
+    places = arange(n, device=device)
+    return (places.unsqueeze(1) == places.unsqueeze(0)).float()
+
+
+def _random(op: str, sizes: Sizes, device: Device | None) -> Tensor:
+    where = _on(device)
+    seed, stream = where.rng.next()
+    return Tensor(where, where.backend.run(op, seed, stream, shape=_shape(sizes)))
+
+
+def rand(sizes: Sizes, device: Device | None = None) -> Tensor:
+    """Return uniform numbers in [0, 1), multiples of 2^-24, from the device's generator."""
+    return _random("uniform", sizes, device)
+
+
+def randn(sizes: Sizes, device: Device | None = None) -> Tensor:
+    """Return standard normal numbers from the device's generator."""
+    return _random("normal", sizes, device)
+
+
+def bernoulli(sizes: Sizes, probability: float, device: Device | None = None) -> Tensor:
+    """Return a Bool tensor, each element true with ``probability``."""
+    return rand(sizes, device) < probability
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors along an axis that they have."""
+    if not tensors:
+        raise ShapeError("cat: expected at least one tensor")
+    first = tensors[0]
+    return first.run("cat", *tensors, axis=shapes.axis("cat", dim, first.rank))
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors of one shape along a new axis."""
+    return cat([t.unsqueeze(dim) for t in tensors], dim if dim >= 0 else dim + tensors[0].rank + 1)
+
+
+def where(condition: Tensor, x: Tensor | Scalar, y: Tensor | Scalar) -> Tensor:
+    """Return ``x`` where ``condition`` is true, else ``y``."""
+    return condition.where(x, y)

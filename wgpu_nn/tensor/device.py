@@ -1,0 +1,163 @@
+"""Device: names a backend, chosen at run time; one device per adapter and process, shared by all who name it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING
+
+from wgpu_nn.autodiff import Autodiff
+from wgpu_nn.backends.base import Backend
+from wgpu_nn.backends.numpy import Numpy
+from wgpu_nn.dtype import F32, F64, DType, Kind
+from wgpu_nn.errors import AdapterError, DeviceError
+
+if TYPE_CHECKING:
+    from wgpu_nn.gpu import Gpu
+
+
+class Rng:
+    """The state of a device's counter-based generator: a seed, and the number of the next draw.
+
+    Draw n depends on (seed, n) alone, so a sequence of draws is reproducible, and resumes from two numbers.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed, self.stream = seed, 0
+        self._lock = threading.Lock()
+
+    def next(self) -> tuple[int, int]:
+        """Return the key of one draw, and move on."""
+        with self._lock:
+            self.stream += 1
+            return self.seed, self.stream - 1
+
+
+class Device:
+    """Where tensors live and what runs their ops.
+
+    ``Device()`` is the best GPU of the machine, or the software adapter where there is none. ``Device("wgpu:1")`` and
+    ``Device("wgpu:nvidia")`` name an adapter by index or by part of its name, ``Device("numpy")`` is the CPU through
+    NumPy, and ``Device("numpy:f64")`` the same in double precision. ``device.autodiff()`` records gradients.
+    """
+
+    __slots__ = ("backend", "rng")
+
+    def __init__(self, name: str = "wgpu") -> None:
+        kind, _, which = name.partition(":")
+        if kind in ("wgpu", "gpu"):
+            self.backend, self.rng = _wgpu(which or None)
+        elif kind in ("numpy", "cpu"):
+            self.backend, self.rng = _numpy(which)
+        else:
+            raise DeviceError(f"device: expected wgpu, wgpu:<index or name>, numpy or numpy:f64, got {name!r}")
+
+    @classmethod
+    def of(cls, backend: Backend, rng: Rng | None = None) -> Device:
+        """Return the device of a backend made by hand."""
+        device = cls.__new__(cls)
+        device.backend, device.rng = backend, Rng() if rng is None else rng
+        return device
+
+    def autodiff(self) -> Device:
+        """Return the device that records gradients of what runs here; tensors move between the two without a copy."""
+        return Device.of(_autodiff(self.backend), self.rng)
+
+    def inner(self) -> Device:
+        """Return the device below one that records gradients."""
+        if not isinstance(self.backend, Autodiff):
+            raise DeviceError(f"inner: expected an autodiff device, got {self}; make one with .autodiff()")
+        return Device.of(self.backend.inner, self.rng)
+
+    @property
+    def is_autodiff(self) -> bool:
+        """Whether ops are recorded for gradients."""
+        return isinstance(self.backend, Autodiff)
+
+    @property
+    def root(self) -> Backend:
+        """The backend below all autodiff ones."""
+        found = self.backend
+        while isinstance(found, Autodiff):
+            found = found.inner
+        return found
+
+    @property
+    def gpu(self) -> Gpu:
+        """The GPU behind the device, with its counts and its memory; an error on others."""
+        from wgpu_nn.backends.wgpu import Wgpu
+
+        root = self.root
+        if not isinstance(root, Wgpu):
+            raise DeviceError(f"gpu: expected a wgpu device, got {self}")
+        return root.gpu
+
+    def dtype(self, kind: Kind) -> DType:
+        """Return the element type that this device gives to ``kind``."""
+        return self.backend.dtypes[kind]
+
+    def seed(self, seed: int) -> None:
+        """Start the device's random sequence anew."""
+        self.rng.seed, self.rng.stream = int(seed), 0
+
+    def sync(self) -> None:
+        """Wait until all work given so far is done."""
+        self.backend.sync()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.backend is other.backend
+
+    def __hash__(self) -> int:
+        return hash(id(self.backend))
+
+    def __repr__(self) -> str:
+        return f"Device({self.backend.name})"
+
+
+@functools.cache
+def _autodiff(inner: Backend) -> Backend:
+    return Autodiff(inner)
+
+
+@functools.cache
+def _numpy(which: str) -> tuple[Backend, Rng]:
+    known = {"": F32, "f32": F32, "f64": F64}
+    if which not in known:
+        raise DeviceError(f"device: expected numpy, numpy:f32 or numpy:f64, got numpy:{which}")
+    return (Numpy(known[which]), Rng()) if which != "f32" else _numpy("")
+
+
+def _wgpu(which: str | None) -> tuple[Backend, Rng]:
+    from wgpu_nn.gpu import choose  # wgpu is loaded when the first GPU device is named, not before
+
+    return _open(choose(which)[0].index)
+
+
+@functools.cache
+def _open(index: int) -> tuple[Backend, Rng]:
+    from wgpu_nn.backends.wgpu import Wgpu
+    from wgpu_nn.gpu import Gpu, adapters
+
+    return Wgpu(Gpu(adapters()[index])), Rng()
+
+
+_default: Device | None = None
+
+
+def default_device() -> Device:
+    """Return the device used where none is named: the best GPU, or NumPy where no adapter answers."""
+    global _default
+    if _default is None:
+        try:
+            _default = Device()
+        except AdapterError as error:
+            if "none answers" not in str(error):
+                raise
+            _default = Device("numpy")
+    return _default
+
+
+def set_default_device(device: Device | str) -> None:
+    """Set the device used where none is named."""
+    global _default
+    _default = Device(device) if isinstance(device, str) else device
