@@ -1,6 +1,6 @@
 // One invocation computes 8 pixels of 8 output channels in registers; pixels are counted through the whole batch.
 // needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, pixels, blocks, out_w, out_hw,
-// height, width, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, weight_at, initial
+// height, width, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, weight_row, weight_tap, initial
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -27,9 +27,12 @@ fn main(
     let base5 = corner(p0 + WORKGROUP * 5u);
     let base6 = corner(p0 + WORKGROUP * 6u);
     let base7 = corner(p0 + WORKGROUP * 7u);
-    let o0 = o; let o1 = min(o + 1u, o_end - 1u); let o2 = min(o + 2u, o_end - 1u); let o3 = min(o + 3u, o_end - 1u);
-    let o4 = min(o + 4u, o_end - 1u); let o5 = min(o + 5u, o_end - 1u); let o6 = min(o + 6u, o_end - 1u); let o7 = min(o + 7u, o_end - 1u);
-    let low = vec4f(initial(o0), initial(o1), initial(o2), initial(o3));
+    let o_last = o_end - 1u;
+    let o1 = min(o + 1u, o_last); let o2 = min(o + 2u, o_last); let o3 = min(o + 3u, o_last); let o4 = min(o + 4u, o_last);
+    let o5 = min(o + 5u, o_last); let o6 = min(o + 6u, o_last); let o7 = min(o + 7u, o_last);
+    let w0 = weight_row(o); let w1 = weight_row(o1); let w2 = weight_row(o2); let w3 = weight_row(o3);
+    let w4 = weight_row(o4); let w5 = weight_row(o5); let w6 = weight_row(o6); let w7 = weight_row(o7);
+    let low = vec4f(initial(o), initial(o1), initial(o2), initial(o3));
     let high = vec4f(initial(o4), initial(o5), initial(o6), initial(o7));
     var l0 = low; var l1 = low; var l2 = low; var l3 = low; var l4 = low; var l5 = low; var l6 = low; var l7 = low;
     var h0 = high; var h1 = high; var h2 = high; var h3 = high; var h4 = high; var h5 = high; var h6 = high; var h7 = high;
@@ -37,18 +40,20 @@ fn main(
         let channel = (in_group * group_in() + c) * plane;
         for (var ky = 0u; ky < KERNEL_H; ky++) {
             for (var kx = 0u; kx < KERNEL_W; kx++) {
-                let w_low = vec4f(weight_at(o0, c, ky, kx), weight_at(o1, c, ky, kx), weight_at(o2, c, ky, kx), weight_at(o3, c, ky, kx));
-                let w_high = vec4f(weight_at(o4, c, ky, kx), weight_at(o5, c, ky, kx), weight_at(o6, c, ky, kx), weight_at(o7, c, ky, kx));
+                let t = weight_tap(c, ky, kx);
+                let w_low = vec4f(weight[w0 + t], weight[w1 + t], weight[w2 + t], weight[w3 + t]);
+                let w_high = vec4f(weight[w4 + t], weight[w5 + t], weight[w6 + t], weight[w7 + t]);
                 let dy = ky * DILATION_H;
                 let dx = kx * DILATION_W;
-                let x0 = pixel(base0, channel, dy, dx); l0 += x0 * w_low; h0 += x0 * w_high;
-                let x1 = pixel(base1, channel, dy, dx); l1 += x1 * w_low; h1 += x1 * w_high;
-                let x2 = pixel(base2, channel, dy, dx); l2 += x2 * w_low; h2 += x2 * w_high;
-                let x3 = pixel(base3, channel, dy, dx); l3 += x3 * w_low; h3 += x3 * w_high;
-                let x4 = pixel(base4, channel, dy, dx); l4 += x4 * w_low; h4 += x4 * w_high;
-                let x5 = pixel(base5, channel, dy, dx); l5 += x5 * w_low; h5 += x5 * w_high;
-                let x6 = pixel(base6, channel, dy, dx); l6 += x6 * w_low; h6 += x6 * w_high;
-                let x7 = pixel(base7, channel, dy, dx); l7 += x7 * w_low; h7 += x7 * w_high;
+                let tap = vec3u(channel + dy * width() + dx, dy, dx);
+                let x0 = pixel(base0, tap); l0 += x0 * w_low; h0 += x0 * w_high;
+                let x1 = pixel(base1, tap); l1 += x1 * w_low; h1 += x1 * w_high;
+                let x2 = pixel(base2, tap); l2 += x2 * w_low; h2 += x2 * w_high;
+                let x3 = pixel(base3, tap); l3 += x3 * w_low; h3 += x3 * w_high;
+                let x4 = pixel(base4, tap); l4 += x4 * w_low; h4 += x4 * w_high;
+                let x5 = pixel(base5, tap); l5 += x5 * w_low; h5 += x5 * w_high;
+                let x6 = pixel(base6, tap); l6 += x6 * w_low; h6 += x6 * w_high;
+                let x7 = pixel(base7, tap); l7 += x7 * w_low; h7 += x7 * w_high;
             }
         }
     }
@@ -62,24 +67,24 @@ fn main(
     store8(p0 + WORKGROUP * 7u, o, o_end, l7, h7);
 }
 
-// The window's upper left corner: where its image starts in memory, its row and its column, which may lie in the padding.
-// Pixels beyond the last one stand in for it, and are not stored.
-fn corner(p: u32) -> vec3i {
+// The window's upper left corner: its place in memory, its row and its column, which may lie in the padding; all
+// wrap around below 0. Pixels beyond the last one stand in for it, and are not stored.
+fn corner(p: u32) -> vec3u {
     let q = min(p, pixels() - 1u);
     let image = q / out_hw();
     let rest = q % out_hw();
-    let y = i32((rest / out_w()) * STRIDE_H) - i32(pad_top());
-    let x = i32((rest % out_w()) * STRIDE_W) - i32(pad_left());
-    return vec3i(i32(image * in_channels() * height() * width()), y, x);
+    let y = (rest / out_w()) * STRIDE_H - pad_top();
+    let x = (rest % out_w()) * STRIDE_W - pad_left();
+    return vec3u((image * in_channels() * height() + y) * width() + x, y, x);
 }
 
-fn pixel(base: vec3i, channel: u32, dy: u32, dx: u32) -> f32 {
-    let y = u32(base.y) + dy;
-    let x = u32(base.z) + dx;
-    if (PADDED && (y >= height() || x >= width())) {
-        return 0.0;
+fn pixel(base: vec3u, tap: vec3u) -> f32 {
+    let at = base.x + tap.x;
+    if (PADDED) {
+        let inside = base.y + tap.y < height() && base.z + tap.z < width();
+        return select(0.0, source[select(0u, at, inside)], inside);
     }
-    return source[u32(base.x) + channel + y * width() + x];
+    return source[at];
 }
 
 fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {

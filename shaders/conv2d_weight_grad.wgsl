@@ -38,8 +38,9 @@ fn main(
         let y = oy * STRIDE_H - pad_top();
         for (var ox = 0u; ox < out_w(); ox++) {
             let x = ox * STRIDE_W - pad_left();
-            let low = vec4f(pixel(t0, from_x, y, x), pixel(t1, from_x, y, x), pixel(t2, from_x, y, x), pixel(t3, from_x, y, x));
-            let high = vec4f(pixel(t4, from_x, y, x), pixel(t5, from_x, y, x), pixel(t6, from_x, y, x), pixel(t7, from_x, y, x));
+            let base = vec3u(from_x + y * width() + x, y, x);
+            let low = vec4f(pixel(base, t0), pixel(base, t1), pixel(base, t2), pixel(base, t3));
+            let high = vec4f(pixel(base, t4), pixel(base, t5), pixel(base, t6), pixel(base, t7));
             let at = from_g + ox;
             let v0 = grad[at + g0]; l0 += v0 * low; h0 += v0 * high;
             let v1 = grad[at + g1]; l1 += v1 * low; h1 += v1 * high;
@@ -62,22 +63,23 @@ fn main(
     store8(to, o + 7u, o_last, column, l7, h7);
 }
 
-// The channel's start in an image, and the tap's row and column in its window. Columns beyond the last stand in for it.
+// A tap's distance from its window's upper left corner: in memory, in rows, in columns. Columns beyond the last stand in
+// for it.
 fn tap(column: u32, in_group: u32) -> vec3u {
     let k = min(column, columns() - 1u);
     let c = in_group * group_in() + k / (KERNEL_H * KERNEL_W);
-    let ky = (k / KERNEL_W) % KERNEL_H;
-    let kx = k % KERNEL_W;
-    return vec3u(c * height() * width(), ky * DILATION_H, kx * DILATION_W);
+    let dy = ((k / KERNEL_W) % KERNEL_H) * DILATION_H;
+    let dx = (k % KERNEL_W) * DILATION_W;
+    return vec3u((c * height() + dy) * width() + dx, dy, dx);
 }
 
-fn pixel(t: vec3u, image: u32, top: u32, left: u32) -> f32 {
-    let y = top + t.y;
-    let x = left + t.z;
-    if (PADDED && (y >= height() || x >= width())) {
-        return 0.0;
+fn pixel(base: vec3u, t: vec3u) -> f32 {
+    let at = base.x + t.x;
+    if (PADDED) {
+        let inside = base.y + t.y < height() && base.z + t.z < width();
+        return select(0.0, source[select(0u, at, inside)], inside);
     }
-    return source[image + t.x + y * width() + x];
+    return source[at];
 }
 
 fn store8(to: u32, o: u32, o_last: u32, column: u32, low: vec4f, high: vec4f) {

@@ -1,5 +1,5 @@
 // One invocation copies the element that its index names; an index out of range gives `missing()`.
-// needs: WORKGROUP, Element, items, limit, axis_stride, locate, Place, missing
+// needs: WORKGROUP, items, limit, axis_stride, locate, missing
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -1,5 +1,5 @@
 // One invocation folds one slice of the elements that make one output element, in order.
-// needs: WORKGROUP, RANK, Acc, outputs, slices, length, start_of, stride, count, identity, load, combine, store
+// needs: WORKGROUP, RANK, outputs, slices, length, start_of, stride, count, identity, load, combine, store
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -1,5 +1,5 @@
 // One invocation computes one element of the result: its own value and, in order, every source element sent to it.
-// needs: WORKGROUP, Element, items, limit, senders, axis_of, locate, Place, index_stride, source_stride
+// needs: WORKGROUP, items, limit, senders, axis_of, locate, index_stride, source_stride
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,3 +58,14 @@ def kind_of_scalar(value: Scalar) -> Kind:
     if isinstance(value, bool):
         return Bool
     return Int if isinstance(value, int) else Float
+
+
+def as_scalar(value: object) -> Scalar | None:
+    """Return ``value`` as a Python number (NumPy's scalars included), or None if it is none."""
+    if isinstance(value, bool | int | float):
+        return value
+    item = getattr(value, "item", None)
+    if isinstance(value, numbers.Number) and item is not None:
+        found = item()
+        return found if isinstance(found, bool | int | float) else None
+    return None

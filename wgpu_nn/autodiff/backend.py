@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -55,9 +55,9 @@ class Term(Algebra):
     def dtype(self) -> DType:
         return self.spec.dtype
 
-    def run(self, op: str, *operands: Term | Scalar, **attrs: Any) -> Term:
+    def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         given = [x.handle if isinstance(x, Term) else x for x in operands]
-        return Term(self.backend, self.backend.run(op, *given, **attrs))
+        return type(self)(self.backend, self.backend.run(op, *given, **attrs))
 
 
 class Autodiff:
@@ -112,7 +112,7 @@ class Autodiff:
         """
         if handle.node is None:
             raise GradientError(
-                "backward: this tensor depends on no tensor that requires gradients; use device.autodiff() and require_grad()"
+                "backward: this tensor depends on none that requires gradients; use device.autodiff() and require_grad()"
             )
         spec = self.spec(handle)
         if seed is None:

@@ -4,13 +4,17 @@ A rule maps the cotangent ``g`` of ``out`` to that of its operand. Operands are 
 a Python number arrives as that number. Sums over broadcast axes are taken by the caller.
 """
 
+# A lambda's parameters cannot be annotated, and these are all Terms.
+# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wgpu_nn.dtype import Float, Scalar
+from wgpu_nn.dtype import Scalar
 from wgpu_nn.shape import Shape, reduced
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ class Each:
         self.fn = fn
 
     def __getitem__(self, i: int) -> Rule:
-        return lambda g, out, *xs, **attrs: self.fn(i, g, out, *xs, **attrs)
+        return functools.partial(self.fn, i)
 
 
 def zeros(g: Term, shape: Shape) -> Term:
@@ -140,7 +144,7 @@ RULES: dict[str, Sequence[Rule | None] | Each] = {
     "floor": (lambda g, out, x: g * 0.0,),
     "ceil": (lambda g, out, x: g * 0.0,),
     "round": (lambda g, out, x: g * 0.0,),
-    "cast": (lambda g, out, x, dtype: g.cast(x.dtype) if x.kind is Float else None,),
+    "cast": (lambda g, out, x, dtype: g.cast(x.dtype),),
     "add": (lambda g, out, x, y: g, lambda g, out, x, y: g),
     "sub": (lambda g, out, x, y: g, lambda g, out, x, y: -g),
     "mul": (lambda g, out, x, y: g * y, lambda g, out, x, y: g * x),
@@ -194,5 +198,27 @@ RULES: dict[str, Sequence[Rule | None] | Each] = {
 
 # These give a result that no gradient flows through: numbers from nowhere, truths, and positions.
 NO_GRADIENT = frozenset(
-    ["full", "arange", "uniform", "normal", "is_nan", "is_inf", "logical_not", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "any", "all", "argmax", "argmin", "argmax_pool2d"]
+    [
+        "full",
+        "arange",
+        "uniform",
+        "normal",
+        "is_nan",
+        "is_inf",
+        "logical_not",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "any",
+        "all",
+        "argmax",
+        "argmin",
+        "argmax_pool2d",
+    ]
 )

@@ -45,7 +45,7 @@ def _arg(fn: Callable[..., Array]) -> Callable[..., Array]:
 def _cast(x: Array, dtype: DType) -> Array:
     if dtype.kind is Int and x.dtype.kind == "f":
         # Saturate and send NaN to 0, as WGSL and IEEE conversions do; C's (and NumPy's) is undefined there.
-        info = np.iinfo(dtype.numpy)
+        info = np.iinfo(dtype.numpy.name)
         return np.clip(np.nan_to_num(np.trunc(x.astype(np.float64)), nan=0.0), info.min, info.max).astype(dtype.numpy)
     return x.astype(dtype.numpy)
 

@@ -37,7 +37,7 @@ def conv2d(
     outs: list[Array] = []
     for g, wg in enumerate(np.split(w, groups)):
         ci = w.shape[1]
-        cols = wins[:, g * ci : (g + 1) * ci].transpose(0, 2, 3, 1, 4, 5).reshape(n * oh * ow, -1)
+        cols = wins[:, g * ci : (g + 1) * ci].transpose(0, 2, 3, 1, 4, 5).reshape(n * oh * ow, wg[0].size)
         outs.append((cols @ wg.reshape(o // groups, -1).T).reshape(n, oh, ow, o // groups))
     out = np.concatenate(outs, axis=3).transpose(0, 3, 1, 2)
     return out if bias is None else out + bias[:, None, None]
@@ -52,7 +52,7 @@ def conv2d_input_grad(
     (pt, pb), (pl, pr) = padding
     out = np.zeros((n, shape[1], shape[2] + pt + pb, shape[3] + pl + pr), g.dtype)
     for k, (gg, wg) in enumerate(zip(np.split(g, groups, axis=1), np.split(w, groups), strict=True)):
-        cols = (gg.transpose(0, 2, 3, 1).reshape(n * oh * ow, -1) @ wg.reshape(wg.shape[0], -1)).reshape(
+        cols = (gg.transpose(0, 2, 3, 1).reshape(n * oh * ow, wg.shape[0]) @ wg.reshape(wg.shape[0], -1)).reshape(
             n, oh, ow, ci, kh, kw
         )
         for i in range(kh):
@@ -75,8 +75,8 @@ def conv2d_weight_grad(
     ci = shape[1]
     outs: list[Array] = []
     for k, gg in enumerate(np.split(g, groups, axis=1)):
-        cols = wins[:, k * ci : (k + 1) * ci].transpose(1, 4, 5, 0, 2, 3).reshape(ci * shape[2] * shape[3], -1)
-        outs.append((cols @ gg.transpose(0, 2, 3, 1).reshape(-1, gg.shape[1])).T.reshape(-1, *shape[1:]))
+        cols = wins[:, k * ci : (k + 1) * ci].transpose(1, 4, 5, 0, 2, 3).reshape(ci * shape[2] * shape[3], gg[:, 0].size)
+        outs.append((cols @ gg.transpose(0, 2, 3, 1).reshape(gg[:, 0].size, gg.shape[1])).T.reshape(-1, *shape[1:]))
     return np.concatenate(outs)
 
 
@@ -171,7 +171,7 @@ def gather(x: Array, index: Array, *, axis: int) -> Array:
 
 def scatter_add(x: Array, index: Array, source: Array, *, axis: int) -> Array:
     out = x.copy()
-    place = list(np.indices(index.shape, sparse=True))
+    place: list[Array] = list(np.indices(index.shape, sparse=True))
     place[axis] = _checked("scatter_add", index, x.shape[axis])
     np.add.at(out, tuple(place), source)
     return out

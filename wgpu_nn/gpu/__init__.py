@@ -1,4 +1,4 @@
-"""The only room that imports wgpu: adapters, the device, its memory and its command stream. No ops, no shapes, no maths."""
+"""The only room that imports wgpu: adapters, the device, its memory, its command stream. No ops, shapes or maths."""
 
 from wgpu_nn.gpu.adapter import Adapter, adapters, choose
 from wgpu_nn.gpu.device import Counts, Gpu

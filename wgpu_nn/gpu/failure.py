@@ -23,7 +23,7 @@ def device_errors(what: str) -> Iterator[None]:
         text = str(error)
         if "is lost" in text or "DeviceLost" in text:
             raise DeviceLostError(
-                f"{what}: the device was lost (driver reset, or destroyed); open a new one and reload the last checkpoint"
+                f"{what}: the device was lost (driver reset, or destroyed); open a new one, reload the last checkpoint"
             ) from error
         if "memory" in text.lower() and "not enough" in text.lower():
             raise OutOfMemoryError(

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import wgpu
 from wgpu.backends.wgpu_native import GPUShaderModule
-from wgpu.backends.wgpu_native._api import libf as calls  # pinned below 0.33: wgpu-py wraps no trusted modules
-from wgpu.backends.wgpu_native._api import new_struct_p, to_c_string_view
+from wgpu.backends.wgpu_native._api import (
+    libf,  # pinned below 0.33: wgpu-py wraps no trusted modules
+    new_struct_p,
+    to_c_string_view,
+)
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import ShaderError
@@ -47,7 +50,7 @@ def compile_module(device: wgpu.GPUDevice, kernel: Kernel, trusted: bool) -> wgp
         descriptor = new_struct_p(
             "WGPUShaderModuleDescriptor *", nextInChain=ffi.cast("WGPUChainedStruct *", source), label=label
         )
-        raw = calls.wgpuDeviceCreateShaderModuleTrusted(device._internal, descriptor, 0)
+        raw = libf.wgpuDeviceCreateShaderModuleTrusted(device._internal, descriptor, 0)
         return GPUShaderModule(kernel.name, raw, device)
     except wgpu.GPUError as error:
         raise shader_error(kernel, str(error)) from None

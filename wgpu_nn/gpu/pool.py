@@ -25,7 +25,7 @@ class Block:
         self.raw, self.size = raw, size
         self.id = next(_serial)
         self.batch = 0
-        self.groups: list[object] = []  # keys of cached bind groups that name this block
+        self.groups: list[tuple[object, ...]] = []  # keys of cached bind groups that name this block
 
 
 class Buffer:

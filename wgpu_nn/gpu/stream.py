@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import wgpu
+from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceLimitError
 from wgpu_nn.gpu.failure import device_errors
-from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, calls
+from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.pool import Block, Buffer
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Stream:
             self._wait()
 
     def _wait(self) -> None:
-        calls.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
+        libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
 
     # --- memory ----------------------------------------------------------------------------------------------------
     def trim(self) -> None:
@@ -179,7 +180,7 @@ class Stream:
             self.flush()
             for block in self._gpu.pool.drain():
                 for key in block.groups:
-                    self._groups.pop(key, None)  # pyright: ignore[reportArgumentType]
+                    self._groups.pop(key, None)
                 block.raw.destroy()
             for staging in self._staging.values():
                 staging.destroy()

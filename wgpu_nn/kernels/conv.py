@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
 from wgpu_nn.kernels.reduce import run_reduce
@@ -43,17 +44,34 @@ class ConvKey(NamedTuple):
     flipped: bool
 
 
-_CONV_WORDS = ["pixels", "blocks", "out_w", "out_hw", "height", "width", "pad_top", "pad_left", "in_channels", "out_channels", "group_in", "group_out", "group_blocks"]
-_WEIGHT = "weight[((o * group_in() + c) * KERNEL_H + ky) * KERNEL_W + kx]"
+_CONV_WORDS = [
+    "pixels",
+    "blocks",
+    "out_w",
+    "out_hw",
+    "height",
+    "width",
+    "pad_top",
+    "pad_left",
+    "in_channels",
+    "out_channels",
+    "group_in",
+    "group_out",
+    "group_blocks",
+]
+_WEIGHT = """fn weight_row(o: u32) -> u32 { return o * group_in() * KERNEL_H * KERNEL_W; }
+fn weight_tap(c: u32, ky: u32, kx: u32) -> u32 { return (c * KERNEL_H + ky) * KERNEL_W + kx; }"""
 # The roles of channels are exchanged and the window is turned around.
-_FLIPPED = (
-    "weight[(((o / group_out() * group_in() + c) * group_out() + o % group_out()) * KERNEL_H + KERNEL_H - 1u - ky) * KERNEL_W"
-    " + KERNEL_W - 1u - kx]"
-)
+_FLIPPED = """fn weight_row(o: u32) -> u32 {
+    return (o / group_out() * group_in() * group_out() + o % group_out()) * KERNEL_H * KERNEL_W;
+}
+fn weight_tap(c: u32, ky: u32, kx: u32) -> u32 {
+    return ((c * group_out() + 1u) * KERNEL_H - 1u - ky) * KERNEL_W + KERNEL_W - 1u - kx;
+}"""
 
 
 @functools.cache
-def conv_kernel(key: ConvKey, values: Words | None):
+def conv_kernel(key: ConvKey, values: Words | None) -> Kernel:
     """Return the kernel of a direct convolution."""
     stored = [
         ("source", "r", "f32"),
@@ -66,7 +84,7 @@ def conv_kernel(key: ConvKey, values: Words | None):
             bindings(tuple(stored), values is None),
             _constants(key.window),
             words(tuple(_CONV_WORDS), values),
-            f"fn weight_at(o: u32, c: u32, ky: u32, kx: u32) -> f32 {{ return {_FLIPPED if key.flipped else _WEIGHT}; }}",
+            _FLIPPED if key.flipped else _WEIGHT,
             f"fn initial(o: u32) -> f32 {{ return {'bias[o]' if key.bias else '0.0'}; }}",
         ]
     )
@@ -119,11 +137,23 @@ def _forward(
     site.launch(conv_kernel, key, values, [x, w, *bias, out], grid(groups_of_pixels * blocks))
 
 
-_INPUT_WORDS = ["items", "height", "width", "in_channels", "out_h", "out_w", "out_channels", "pad_top", "pad_left", "group_in", "group_out"]
+_INPUT_WORDS = [
+    "items",
+    "height",
+    "width",
+    "in_channels",
+    "out_h",
+    "out_w",
+    "out_channels",
+    "pad_top",
+    "pad_left",
+    "group_in",
+    "group_out",
+]
 
 
 @functools.cache
-def input_grad_kernel(window: Window, values: Words | None):
+def input_grad_kernel(window: Window, values: Words | None) -> Kernel:
     """Return the kernel of the input gradient for any stride."""
     stored = (("source", "r", "f32"), ("weight", "r", "f32"), ("out", "w", "f32"))
     header = "\n".join([bindings(stored, values is None), _constants(window), words(tuple(_INPUT_WORDS), values)])
@@ -158,11 +188,29 @@ def run_input_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str
     site.launch(input_grad_kernel, window, values, [g, w, out], grid(-(-out.size // window.workgroup)))
 
 
-_WEIGHT_WORDS = ["items", "slices", "rows_per_slice", "rows", "height", "width", "out_h", "out_w", "pad_top", "pad_left", "in_channels", "out_channels", "group_in", "group_out", "group_blocks", "columns", "column_blocks"]
+_WEIGHT_WORDS = [
+    "items",
+    "slices",
+    "rows_per_slice",
+    "rows",
+    "height",
+    "width",
+    "out_h",
+    "out_w",
+    "pad_top",
+    "pad_left",
+    "in_channels",
+    "out_channels",
+    "group_in",
+    "group_out",
+    "group_blocks",
+    "columns",
+    "column_blocks",
+]
 
 
 @functools.cache
-def weight_grad_kernel(window: Window, values: Words | None):
+def weight_grad_kernel(window: Window, values: Words | None) -> Kernel:
     """Return the kernel of the weight gradient over one slice of rows."""
     stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
     header = "\n".join([bindings(stored, values is None), _constants(window), words(tuple(_WEIGHT_WORDS), values)])

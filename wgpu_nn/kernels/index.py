@@ -6,6 +6,7 @@ import functools
 from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES
+from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import copy
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
@@ -37,7 +38,7 @@ def _address(name: str, axes: list[int]) -> str:
 
 
 @functools.cache
-def gather_kernel(key: IndexKey, values: Words | None):
+def gather_kernel(key: IndexKey, values: Words | None) -> Kernel:
     """Return the kernel of a gather over ``rank`` axes."""
     every = list(range(key.rank))
     others = [d for d in every if d != key.axis]
@@ -83,7 +84,7 @@ def run_gather(site: Site, x: View, index: View, axis: int, out: View) -> None:
 
 
 @functools.cache
-def scatter_kernel(key: IndexKey, values: Words | None):
+def scatter_kernel(key: IndexKey, values: Words | None) -> Kernel:
     """Return the kernel of a scatter-add over ``rank`` axes."""
     every = list(range(key.rank))
     others = [d for d in every if d != key.axis]
@@ -123,9 +124,10 @@ def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, o
         return
     if site.target.software and index.shape[axis] > MOST_TURNS:
         middle = site.empty(x.shape, x.dtype)
-        run_scatter_add(site, x, *(_along(v, axis, 0, MOST_TURNS) for v in (index, source)), axis, middle)
+        run_scatter_add(site, x, _along(index, axis, 0, MOST_TURNS), _along(source, axis, 0, MOST_TURNS), axis, middle)
         rest = index.shape[axis] - MOST_TURNS
-        run_scatter_add(site, middle, *(_along(v, axis, MOST_TURNS, rest) for v in (index, source)), axis, out)
+        later = [_along(v, axis, MOST_TURNS, rest) for v in (index, source)]
+        run_scatter_add(site, middle, later[0], later[1], axis, out)
         return
     rank = len(x.shape)
     others = [d for d in range(rank) if d != axis]

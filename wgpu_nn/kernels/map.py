@@ -7,22 +7,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES, DType, Kind
+from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.plan import Input, Site, View, Words, bits, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
-from wgpu_nn.shape import Shape, broadcast_strides, collapse, is_row_major
+from wgpu_nn.shape import broadcast_strides, collapse, is_row_major
 
 VALUE = {Kind.FLOAT: "f32", Kind.INT: "i32", Kind.BOOL: "bool"}
 NAMES = "xyzw"
 
 
 class MapKey(NamedTuple):
-    """What distinguishes map kernels. ``rank`` -1 means four elements a step, all operands contiguous or single."""
+    """What distinguishes map kernels; see ``map_kernel`` for ``rank`` and ``quads``."""
 
     text: str
     inputs: tuple[tuple[str, str], ...]  # per operand: element type, and v (view), s (number) or 1 (one element)
     out: str
     rank: int
+    quads: bool
     workgroup: int
 
 
@@ -45,79 +47,106 @@ def from_word(dtype: str, word: str) -> str:
 
 
 @functools.cache
-def map_kernel(key: MapKey, values: Words | None):
-    """Return the kernel of a map: four elements a step, or one with coordinates over ``rank`` axes."""
+def map_kernel(key: MapKey, values: Words | None) -> Kernel:
+    """Return the kernel of a map.
+
+    Three ways to walk: vectors (rank -1) load and store four neighbours at once; ``quads`` compute four neighbours of
+    a contiguous output from strided inputs, so that coordinates are divided out once; else one element a step.
+    """
     views = [i for i, (_, how) in enumerate(key.inputs) if how != "s"]
-    names = ["steps"]
     vector = key.rank < 0
-    lanes = "xyzw"
-    element = {d: (f"vec4<{DTYPES[d].wgsl}>" if vector else DTYPES[d].wgsl) for d in DTYPES if DTYPES[d].wgsl}
+    wide = {d: f"vec4<{t.wgsl}>" for d, t in DTYPES.items() if t.wgsl}
     stored = [
-        (f"in{i}", "r", DTYPES[key.inputs[i][0]].wgsl if key.inputs[i][1] == "1" else element[key.inputs[i][0]])
-        for i in views
+        (f"in{i}", "r", wide[d] if vector and how == "v" else DTYPES[d].wgsl)
+        for i, (d, how) in enumerate(key.inputs)
+        if how != "s"
     ]
-    stored.append(("out", "w", element[key.out]))
-    arguments = ", ".join(f"{n}: {value_type(d)}" for n, (d, _) in zip(NAMES, key.inputs, strict=False))
-    lines = [
-        f"fn evaluate(i: u32{', ' if arguments else ''}{arguments}) -> {value_type(key.out)} {{ return {key.text}; }}"
-    ]
-    step: list[str] = []
-    if vector:
-        for i, (dtype, how) in enumerate(key.inputs):
-            if how == "v":
-                names.append(f"start{i}")
-                step.append(f"let a{i} = in{i}[start{i}() + i];")
-            elif how == "1":
-                names.append(f"start{i}")
-                step.append(f"let a{i} = {load(f'in{i}', dtype, f'start{i}()')};")
-            else:
-                names.append(f"number{i}")
-                step.append(f"let a{i} = {from_word(dtype, f'number{i}()')};")
-        parts: list[str] = []
-        for k, lane in enumerate(lanes):
-            given = [
-                (f"a{i}.{lane} != 0u" if dtype == "bool" else f"a{i}.{lane}") if how == "v" else f"a{i}"
-                for i, (dtype, how) in enumerate(key.inputs)
-            ]
-            parts.append(store(key.out, f"evaluate({', '.join([f'4u * i + {k}u', *given])})"))
-        step.append(f"out[i] = {element[key.out]}({', '.join(parts)});")
-    else:
-        names += [f"size{d}" for d in range(key.rank)]
-        walked = [*(i for i, (_, how) in enumerate(key.inputs) if how == "v"), -1]
-        tag = {i: (f"in{i}" if i >= 0 else "out") for i in walked}
-        for i in walked:
-            names.append(f"{tag[i]}_start")
-            names += [f"{tag[i]}_stride{d}" for d in range(key.rank)]
-            step.append(f"var at_{tag[i]} = {tag[i]}_start();")
-        step.append("var rest = i;")
-        for d in reversed(range(key.rank)):
-            coordinate = "rest" if d == 0 else f"rest % size{d}()"
-            step.append(f"let c{d} = {coordinate};")
-            if d:
-                step.append(f"rest /= size{d}();")
-            step += [f"at_{tag[i]} += c{d} * {tag[i]}_stride{d}();" for i in walked]
-        for i, (dtype, how) in enumerate(key.inputs):
-            if how == "v":
-                step.append(f"let a{i} = {load(f'in{i}', dtype, f'at_in{i}')};")
-            elif how == "1":
-                names.append(f"start{i}")
-                step.append(f"let a{i} = {load(f'in{i}', dtype, f'start{i}()')};")
-            else:
-                names.append(f"number{i}")
-                step.append(f"let a{i} = {from_word(dtype, f'number{i}()')};")
-        call = f"evaluate({', '.join(['i', *(f'a{i}' for i in range(len(key.inputs)))])})"
-        step.append(f"out[at_out] = {store(key.out, call)};")
-    lines.append("fn compute(i: u32) {\n    " + "\n    ".join(step) + "\n}")
+    stored.append(("out", "w", wide[key.out] if vector or key.quads else DTYPES[key.out].wgsl))
+    arguments = "".join(f", {n}: {value_type(d)}" for n, (d, _) in zip(NAMES, key.inputs, strict=False))
+    names, step = _vector_step(key) if vector else _strided_step(key)
     header = "\n".join(
         [
             bindings(tuple(stored), values is None),
             f"const WORKGROUP = {key.workgroup}u;",
             words(tuple(names), values),
-            *lines,
+            f"fn evaluate(i: u32{arguments}) -> {value_type(key.out)} {{ return {key.text}; }}",
+            "fn compute(i: u32) {",
+            *(f"    {line}" for line in step),
+            "}",
         ]
     )
-    name = f"map {key.text} " + ("x4" if vector else f"rank {key.rank}")
-    return assemble(name, "map", header, "r" * len(views) + "w", values is None)
+    how = "x4" if vector else f"rank {key.rank}" + (" x4" if key.quads else "")
+    return assemble(f"map {key.text} {how}", "map", header, "r" * len(views) + "w", values is None)
+
+
+def _singles(key: MapKey) -> tuple[list[str], list[str]]:
+    """Return the words and the lines that load numbers and operands of one element, once a step."""
+    names: list[str] = []
+    lines: list[str] = []
+    for i, (dtype, how) in enumerate(key.inputs):
+        if how == "1":
+            names.append(f"start{i}")
+            lines.append(f"let a{i} = {load(f'in{i}', dtype, f'start{i}()')};")
+        elif how == "s":
+            names.append(f"number{i}")
+            lines.append(f"let a{i} = {from_word(dtype, f'number{i}()')};")
+    return names, lines
+
+
+def _vector_step(key: MapKey) -> tuple[list[str], list[str]]:
+    names, lines = _singles(key)
+    names = ["steps", *names, *(f"start{i}" for i, (_, how) in enumerate(key.inputs) if how == "v")]
+    lines += [f"let a{i} = in{i}[start{i}() + i];" for i, (_, how) in enumerate(key.inputs) if how == "v"]
+    parts: list[str] = []
+    for k, lane in enumerate("xyzw"):
+        given = [f"4u * i + {k}u"]
+        for i, (dtype, how) in enumerate(key.inputs):
+            given.append(f"a{i}" if how != "v" else f"a{i}.{lane} != 0u" if dtype == "bool" else f"a{i}.{lane}")
+        parts.append(store(key.out, f"evaluate({', '.join(given)})"))
+    lines.append(f"out[i] = vec4({', '.join(parts)});")
+    return names, lines
+
+
+def _strided_step(key: MapKey) -> tuple[list[str], list[str]]:
+    walked = [f"in{i}" for i, (_, how) in enumerate(key.inputs) if how == "v"] + ([] if key.quads else ["out"])
+    axes = range(key.rank)
+    names, lines = _singles(key)
+    names = ["steps", "total", *(f"size{d}" for d in axes), *names]
+    for w in walked:
+        names += [f"{w}_start", *(f"{w}_stride{d}" for d in axes)]
+        lines.append(f"var at_{w} = {w}_start();")
+    lines.append(f"var rest = {'4u * i' if key.quads else 'i'};")
+    for d in reversed(axes):
+        lines.append(f"{'var' if key.quads else 'let'} c{d} = {'rest' if d == 0 else f'rest % size{d}()'};")
+        if d:
+            lines.append(f"rest /= size{d}();")
+        lines += [f"at_{w} += c{d} * {w}_stride{d}();" for w in walked]
+    if not key.quads:
+        lines.append(f"out[at_out] = {_element(key, 'i')};")
+        return names, lines
+    parts: list[str] = []
+    for k in range(4):
+        if k:
+            lines += [f"if (4u * i + {k}u < total()) {{", *(f"    {line}" for line in _advance(key.rank, walked)), "}"]
+        lines.append(f"let q{k} = {_element(key, f'4u * i + {k}u')};")
+        parts.append(f"q{k}")
+    return names, [*lines, f"out[i] = vec4({', '.join(parts)});"]
+
+
+def _element(key: MapKey, i: str) -> str:
+    given = [f"a{n}" if how != "v" else load(f"in{n}", d, f"at_in{n}") for n, (d, how) in enumerate(key.inputs)]
+    return store(key.out, f"evaluate({', '.join([i, *given])})")
+
+
+def _advance(rank: int, walked: Sequence[str], d: int = -1) -> list[str]:
+    """Return the lines that step coordinates and addresses to the next element, carrying from the last axis on."""
+    d = rank - 1 if d < 0 else d
+    lines = [f"c{d} += 1u;", *(f"at_{w} += {w}_stride{d}();" for w in walked)]
+    if d:
+        lines.append(f"if (c{d} == size{d}()) {{")
+        lines += [f"    c{d} = 0u;", *(f"    at_{w} -= size{d}() * {w}_stride{d}();" for w in walked)]
+        lines += [*(f"    {line}" for line in _advance(rank, walked, d - 1)), "}"]
+    return lines
 
 
 def plan_map(site: Site, text: str, types: Sequence[DType], inputs: Sequence[Input], out: View) -> None:
@@ -129,47 +158,29 @@ def plan_map(site: Site, text: str, types: Sequence[DType], inputs: Sequence[Inp
         (t.name, "s" if not isinstance(v, View) else "1" if v.size == 1 else "v")
         for t, v in zip(types, inputs, strict=True)
     )
+    singles = [
+        v.offset if isinstance(v, View) else bits(v, t)
+        for (_, how), v, t in zip(ways, inputs, types, strict=True)
+        if how != "v"
+    ]
+    walked = [(v, s) for (_, how), v, s in zip(ways, inputs, spread, strict=True) if how == "v" and isinstance(v, View)]
     workgroup = site.target.workgroup
     views = [v for v in inputs if isinstance(v, View)]
-    if _vectors(ways, inputs, spread, out):
+    # The last step may reach up to three elements beyond the end: buffers are multiples of 16 bytes.
+    fresh = out.offset == 0 and out.contiguous
+    if fresh and all(v.offset % 4 == 0 and is_row_major(out.shape, s) for v, s in walked):
         steps = -(-out.size // 4)
-        key = MapKey(text, ways, out.dtype.name, -1, workgroup)
-        values = [steps]
-        for (_, how), v, t in zip(ways, inputs, types, strict=True):
-            if isinstance(v, View):
-                values.append(v.offset // 4 if how == "v" else v.offset)
-            else:
-                values.append(bits(v, t))
+        key = MapKey(text, ways, out.dtype.name, -1, False, workgroup)
+        values = [steps, *singles, *(v.offset // 4 for v, _ in walked)]
         site.launch(map_kernel, key, tuple(values), [*views, out], grid(-(-steps // workgroup)))
         return
-    walked = [s for s, (_, how) in zip(spread, ways, strict=True) if how == "v"]
-    sizes, strides = collapse(out.shape, [*walked, out.strides])
-    if not sizes:
-        sizes, strides = (1,), [(0,) for _ in strides]
-    key = MapKey(text, ways, out.dtype.name, len(sizes), workgroup)
-    offsets = [v.offset for v, (_, how) in zip(inputs, ways, strict=True) if isinstance(v, View) and how == "v"]
-    values = [out.size, *sizes]
-    for start, stride in zip([*offsets, out.offset], strides, strict=True):
-        values += [start, *stride]
-    for (_, how), v, t in zip(ways, inputs, types, strict=True):
-        if how == "1" and isinstance(v, View):
-            values.append(v.offset)
-        elif how == "s" and not isinstance(v, View):
-            values.append(bits(v, t))
-    site.launch(map_kernel, key, tuple(values), [*views, out], grid(-(-out.size // workgroup)))
-
-
-def _vectors(ways: Sequence[tuple[str, str]], inputs: Sequence[Input], spread: Sequence[Shape], out: View) -> bool:
-    """Say whether four elements a step fit: contiguous operands at multiples of four, and the whole of a buffer to write.
-
-    The last step may reach up to three elements beyond the end; buffers are multiples of 16 bytes.
-    """
-    if out.offset or not out.contiguous:
-        return False
-    for (_, how), v, strides in zip(ways, inputs, spread, strict=True):
-        if how == "v" and isinstance(v, View) and (v.offset % 4 or not is_row_major(out.shape, strides)):
-            return False
-    return True
+    sizes, strides = collapse(out.shape, [*(s for _, s in walked), *([] if fresh else [out.strides])])
+    steps = -(-out.size // 4) if fresh else out.size
+    key = MapKey(text, ways, out.dtype.name, max(len(sizes), 1), fresh, workgroup)
+    values = [steps, out.size, *(sizes or (1,)), *singles]
+    for v, stride in zip([*(v for v, _ in walked), out], strides, strict=False):
+        values += [v.offset, *(stride or (0,))]
+    site.launch(map_kernel, key, tuple(values), [*views, out], grid(-(-steps // workgroup)))
 
 
 def run_map(site: Site, op: str, inputs: Sequence[Input], out: View) -> None:

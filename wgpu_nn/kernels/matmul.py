@@ -1,10 +1,11 @@
-"""Plans matrix products: through workgroup memory on GPUs, in registers on software adapters; transposes cost no copy."""
+"""Plans matrix products: through workgroup memory on GPUs, in registers on software adapters; no copy to transpose."""
 
 from __future__ import annotations
 
 import functools
 from typing import NamedTuple
 
+from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.reduce import run_reduce
@@ -80,7 +81,7 @@ _DOT = "fn {0}_at(start: u32, {1}) -> vec4f {{ return {0}[(start + {2} * {3}()) 
 
 
 @functools.cache
-def matmul_kernel(key: MatmulKey, values: Words | None):
+def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
     """Return the kernel of a batched product."""
     names = [*_WORDS, *(f"batch{d}" for d in range(key.rank))]
     names += [f"{x}_batch{d}" for x in "ab" for d in range(key.rank)]
@@ -140,7 +141,7 @@ def run_matmul(site: Site, x: View, y: View, out: View) -> None:
     )
     key, tiles = _variant(site, x, y, rows, columns, inner, batches, a_batch, b_batch)
     slices = _slices(site, tiles, inner)
-    per_slice = -(-(-(-inner // slices)) // STEP) * STEP
+    per_slice = -(-inner // (slices * STEP)) * STEP
     slices = -(-inner // per_slice)
     values = (*values[:4], slices, per_slice, *values[4:])
     partial = out if slices == 1 else site.empty((slices, *out.shape), out.dtype)

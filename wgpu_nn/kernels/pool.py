@@ -6,10 +6,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from wgpu_nn.kernels.map import dense, run_map
+from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.map import dense, plan_map, run_map
 from wgpu_nn.kernels.plan import Input, Site, View, Words, check_turns, grid
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.shape import row_major
 
 Pair = tuple[int, int]
 _WORDS = ("items", "height", "width", "out_h", "out_w", "pad_top", "pad_left")
@@ -29,7 +31,7 @@ _STORES = {"max_pool2d": "out[i] = best;", "argmax_pool2d": "out[i] = i32(place)
 
 
 @functools.cache
-def pool_kernel(key: PoolKey, values: Words | None):
+def pool_kernel(key: PoolKey, values: Words | None) -> Kernel:
     """Return the kernel of one pooling op."""
     body = "max_pool2d" if key.op == "argmax_pool2d" else key.op
     positions = [("positions", "r", "i32")] if key.op == "max_pool2d_grad" else []
@@ -60,6 +62,9 @@ def run_pool(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any]
     if op == "adaptive_avg_pool2d" and (oh, ow) == (1, 1):
         run_reduce(site, "mean", views[0], (2, 3), out)
         return
+    if op == "adaptive_avg_pool2d_grad" and height % oh == 0 and width % ow == 0:
+        _share_bins(site, views[0], out)
+        return
     kernel = attrs.get("kernel", (-(-height // oh) + 1, -(-width // ow) + 1))
     check_turns(site, op, kernel[0] * (kernel[1] + 1))
     (top, _), (left, _) = attrs.get("padding", ((0, 0), (0, 0)))
@@ -72,3 +77,12 @@ def run_pool(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any]
     )
     values = (out.size, height, width, oh, ow, top, left)
     site.launch(pool_kernel, key, values, [*views, out], grid(-(-out.size // key.workgroup)))
+
+
+def _share_bins(site: Site, g: View, out: View) -> None:
+    """Plan the gradient of bins of equal size: each pixel gets the same share of its bin."""
+    (n, c, height, width), (oh, ow) = out.shape, g.shape[2:]
+    rows, columns = height // oh, width // ow
+    bins = g.seen((n, c, oh, 1, ow, 1), (*g.strides[:3], 0, g.strides[3], 0))
+    apart = (n, c, oh, rows, ow, columns)
+    plan_map(site, "x / y", [g.dtype] * 2, [bins, float(rows * columns)], out.seen(apart, row_major(apart)))

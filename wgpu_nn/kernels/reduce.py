@@ -6,6 +6,7 @@ import functools
 from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES, Kind
+from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import VALUE, load, plan_map, run_map, store
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
@@ -75,7 +76,7 @@ def _pick(table: dict[str, str | dict[Kind, str]], op: str, kind: Kind) -> str:
 
 
 @functools.cache
-def reduce_kernel(key: ReduceKey, values: Words | None):
+def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
     """Return the kernel of a reduction over ``folded`` axes, with ``kept`` axes of outputs."""
     dtype = DTYPES[key.dtype]
     arg = key.op in ("argmax", "argmin")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import plan_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.reduce import run_reduce
@@ -25,7 +26,7 @@ class RowsKey(NamedTuple):
 
 
 @functools.cache
-def rows_kernel(key: RowsKey, values: Words | None):
+def rows_kernel(key: RowsKey, values: Words | None) -> Kernel:
     """Return the kernel that computes rows addressed over ``rank`` axes."""
     names = ["rows", "length", "in_offset", "out_offset", "in_stride", "out_stride"]
     names += [f"{part}{d}" for part in ("size", "in_step", "out_step") for d in range(key.rank)]

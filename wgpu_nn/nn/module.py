@@ -225,6 +225,4 @@ def _modules(path: str, value: object) -> Iterator[tuple[str, Module]]:
 
 
 def _has_params(value: object) -> bool:
-    if isinstance(value, list | tuple | dict):
-        return any(isinstance(leaf, Param) for _, leaf in _leaves("", value)) or any(True for _ in _modules("", value))
-    return isinstance(value, Param)
+    return any(isinstance(leaf, Param) for _, leaf in _leaves("", value)) or any(True for _ in _modules("", value))

@@ -15,7 +15,7 @@ def _window(kernel: Pair, stride: Pair, padding: Pair) -> dict[str, object]:
 
 
 class AdaptiveAvgPool2d(Module):
-    """Average over bins so that the result has ``output_size``; bin i of n covers floor(i h / n) to ceil((i + 1) h / n)."""
+    """Average over bins that make up ``output_size``; bin i of n covers floor(i h / n) to ceil((i + 1) h / n)."""
 
     output_size: Pair
 

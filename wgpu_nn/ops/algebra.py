@@ -3,47 +3,15 @@
 from __future__ import annotations
 
 import abc
-import numbers
 from collections.abc import Sequence
 from typing import Any, Self
 
 from wgpu_nn import shape as shapes
-from wgpu_nn.dtype import DType, Kind, Scalar
+from wgpu_nn.dtype import DType, Kind, Scalar, as_scalar
 from wgpu_nn.errors import KindError, ShapeError
 from wgpu_nn.shape import Range, Shape
 
 Dims = int | Sequence[int] | None
-
-
-def number(value: object) -> Scalar | None:
-    """Return ``value`` as a Python number (NumPy's scalars included), or None if it is none."""
-    if isinstance(value, bool | int | float):
-        return value
-    item = getattr(value, "item", None)
-    if isinstance(value, numbers.Number) and item is not None:
-        found = item()
-        return found if isinstance(found, bool | int | float) else None
-    return None
-
-
-def pair(op: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Return one size for both spatial axes, or the two given."""
-    if isinstance(value, int):
-        return (value, value)
-    if len(value) != 2:
-        raise ShapeError(f"{op}: expected one size or (height, width), got {tuple(value)}")
-    return (int(value[0]), int(value[1]))
-
-
-def pads(op: str, value: int | Sequence[int] | Sequence[Sequence[int]]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return ((top, bottom), (left, right)) from one size, (height, width), or the pairs themselves."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2:
-        raise ShapeError(f"{op}: expected a padding, (height, width), or two pairs, got {value}")
-    top, left = (pair(op, side) for side in both)
-    if min(*top, *left) < 0:
-        raise ShapeError(f"{op}: expected paddings of 0 or more, got {value}")
-    return top, left
 
 
 class Algebra(abc.ABC):
@@ -82,7 +50,7 @@ class Algebra(abc.ABC):
         return shapes.size(self.shape)
 
     def _binary(self, op: str, other: object, swap: bool = False) -> Self:
-        found = other if isinstance(other, Algebra) else number(other)
+        found = other if isinstance(other, Algebra) else as_scalar(other)
         if found is None:
             return NotImplemented
         y: Any = found
@@ -386,7 +354,7 @@ class Algebra(abc.ABC):
     # --- routines --------------------------------------------------------------------------------------------------
     def matmul(self, other: Self) -> Self:
         """[..., m, k] @ [..., k, n] -> [..., m, n]; a vector on either side counts as a row or a column."""
-        if not isinstance(other, Algebra):
+        if not isinstance(other, Algebra):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise KindError(f"matmul: expected a tensor on the right, got {type(other).__name__}")
         x = self.reshape(1, -1) if self.rank == 1 else self
         y = other.reshape(-1, 1) if other.rank == 1 else other

@@ -55,7 +55,7 @@ class Optimizer(abc.ABC):
         if not moved:
             self.steps -= 1
             raise TrainingError(
-                "step: no gradient belongs to this model; compute the loss with the model that is stepped, on an autodiff device"
+                "step: no gradient belongs to this model; compute the loss with this very model, on an autodiff device"
             )
 
     def state(self) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from wgpu_nn.dtype import Float, Kind
 from wgpu_nn.errors import KindError, ShapeError
@@ -72,7 +72,7 @@ def _check(where: str, wanted: object, value: object) -> None:
     if isinstance(wanted, TensorType):
         wanted.check(where, value)
     elif isinstance(wanted, types.GenericAlias) and typing.get_origin(wanted) is tuple and isinstance(value, tuple):
-        for i, (part, item) in enumerate(zip(typing.get_args(wanted), value, strict=False)):
+        for i, (part, item) in enumerate(zip(typing.get_args(wanted), cast(tuple[object, ...], value), strict=False)):
             _check(f"{where}[{i}]", part, item)
 
 

@@ -42,7 +42,7 @@ def tensor(data: Any, device: Device | None = None, kind: Kind | None = None) ->
     where = _on(device)
     dtype = where.dtype(kind or found)
     if dtype.numpy.kind == "i" and array.size and array.dtype.kind in "iuf":
-        info = np.iinfo(dtype.numpy)
+        info = np.iinfo(dtype.numpy.name)
         low, high = array.min(), array.max()
         if not (info.min <= low and high <= info.max):
             raise KindError(f"tensor: expected Ints that fit {dtype}, got {low} to {high}")

@@ -33,7 +33,7 @@ class Gradients:
         found = self.get(of)
         if found is None:
             raise GradientError(
-                "gradients: none for this tensor; it needs require_grad() before it is used, and the loss must depend on it"
+                "gradients: none for this tensor; it needs require_grad() before its use, and the loss to depend on it"
             )
         return found
 

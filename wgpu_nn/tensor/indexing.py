@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from wgpu_nn.shape import Range, normalize_range
 if TYPE_CHECKING:
     from wgpu_nn.tensor.tensor import Tensor
 
-Part = "int | slice | None | EllipsisType | Tensor | Sequence[int] | np.ndarray"
-Key = Any  # one Part, or a tuple of them
+Key = Any  # an int, slice, None, Ellipsis, Int tensor or list of ints; or a tuple of them
 
 
 @dataclass(slots=True)
@@ -30,7 +29,7 @@ class Place:
 
 def locate(x: Tensor, key: Key) -> Place:
     """Return what ``key`` means for ``x``; raise as NumPy does where it does not fit."""
-    parts: list[Any] = list(key) if isinstance(key, tuple) else [key]
+    parts: list[Any] = list(cast(tuple[Any, ...], key)) if isinstance(key, tuple) else [key]
     consumed = sum(1 for p in parts if p is not None and p is not Ellipsis)
     if consumed > x.rank:
         raise ShapeError(f"index: expected at most {x.rank} indices for shape {list(x.shape)}, got {consumed}")
@@ -50,12 +49,12 @@ def locate(x: Tensor, key: Key) -> Place:
             continue
         n = x.shape[axis]
         if isinstance(part, slice):
-            place.ranges.append(normalize_range("index", axis, n, part))
+            place.ranges.append(normalize_range("index", axis, n, cast("slice[Any, Any, Any]", part)))
             written += 1
         elif isinstance(part, bool | np.bool_):
             raise KindError("index: expected integers, slices or an Int tensor, got a truth value")
         elif isinstance(part, int | np.integer):
-            i = int(part)
+            i = int(cast(int, part))
             if not -n <= i < n:
                 raise IndexRangeError(f"index: expected {-n} to {n - 1} on axis {axis}, got {i}")
             place.ranges.append((i % n, 1, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Tensor(Composites):
 
     def __class_getitem__(cls, item: int | tuple[int, Kind]) -> TensorType:
         rank, kind = item if isinstance(item, tuple) else (item, Float)
-        if not isinstance(rank, int) or isinstance(rank, bool) or not isinstance(kind, Kind):
+        if type(rank) is not int or type(kind) is not Kind:
             raise KindError(f"Tensor[...]: expected a rank and perhaps Float, Int or Bool, got {item!r}")
         return TensorType(rank, kind)
 
@@ -62,18 +62,18 @@ class Tensor(Composites):
         """The backend's handle."""
         return self._handle
 
-    def run(self, op: str, *operands: Tensor | Scalar, **attrs: Any) -> Tensor:
+    def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         given: list[Handle | Scalar] = []
         for x in operands:
             if isinstance(x, Tensor):
                 if x.device != self.device:
                     raise DeviceMismatchError(
-                        f"{op}: expected tensors of one device, got {self.device} and {x.device}; move one with .to(device)"
+                        f"{op}: expected tensors of one device, got {self.device} and {x.device}; move one with .to()"
                     )
                 given.append(x._handle)
             else:
                 given.append(x)
-        return Tensor(self.device, self.device.backend.run(op, *given, **attrs))
+        return type(self)(self.device, self.device.backend.run(op, *given, **attrs))
 
     # --- out to the host -------------------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray:
@@ -187,17 +187,17 @@ class Tensor(Composites):
         return Gradients({node: Tensor(inner, handle) for node, handle in found.items()})
 
     # --- indexing --------------------------------------------------------------------------------------------------
-    def __getitem__(self, key: Key) -> Tensor:
+    def __getitem__(self, key: Key) -> Self:
         place = locate(self, key)
         out = self.slice(place.ranges)
         if place.select is not None:
-            dim, index = place.select
+            dim, index = place.select[0], cast(Self, place.select[1])
             flat = index.reshape(-1)
             shape = (*out.shape[:dim], *index.shape, *out.shape[dim + 1 :])
             return out.index_select(dim, flat).reshape(_with_new(shape, place.dropped, place.added, index.rank, dim))
         return out.reshape(_with_new(out.shape, place.dropped, place.added, 1, -1))
 
-    def set(self, key: Key, value: Tensor | Scalar) -> Tensor:
+    def set(self, key: Key, value: Self | Scalar) -> Self:
         """Return a copy with the elements that ``key`` names replaced by ``value``, which may broadcast."""
         place = locate(self, key)
         if place.select is not None:

@@ -1,0 +1,74 @@
+"""Fixtures for all tests: the devices, and the variants of shaders that a test of kernels runs under."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wgpu_nn import Device, switches
+from wgpu_nn.errors import AdapterError
+
+BACKEND = Path(__file__).parent / "backend"
+# A GPU's kernels run on a software adapter as well, slowly: the portable limits of WebGPU (spec section 3.6.2).
+PORTABLE = {"invocations": 256, "storage": 16384}
+MODES = ("software-trusted", "software-checked", "gpu-trusted", "gpu-checked")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if BACKEND in item.path.parents or item.path.name == "test_tiny.py":
+            item.add_marker(pytest.mark.gpu)
+
+
+@pytest.fixture(scope="session")
+def gpu_device() -> Device:
+    """The best adapter of the machine; a machine without one fails the test, with the advice of what to install."""
+    try:
+        return Device()
+    except AdapterError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def gpu_variants(gpu_device: Device) -> dict[str, Device]:
+    """The same adapter twice: with the kernels of software adapters, and with those of GPUs."""
+    from wgpu_nn.backends.wgpu import Wgpu
+    from wgpu_nn.kernels import Target
+
+    return {
+        name: Device.of(Wgpu(gpu_device.gpu, Target(software=name == "software", **PORTABLE)))
+        for name in ("software", "gpu")
+    }
+
+
+@pytest.fixture(params=MODES)
+def any_device(request: pytest.FixtureRequest, gpu_variants: dict[str, Device]) -> Iterator[Device]:
+    """Every variant of the kernels, each trusted and checked."""
+    variant, trust = request.param.split("-")
+    with switches.checked_shaders.set(trust == "checked"):
+        yield gpu_variants[variant]
+
+
+@pytest.fixture(params=["trusted", "checked"])
+def trust(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Shaders without bounds checks, and with them."""
+    with switches.checked_shaders.set(request.param == "checked"):
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def cpu() -> Device:
+    return Device("numpy")
+
+
+@pytest.fixture(scope="session")
+def exact() -> Device:
+    """The oracle: NumPy in double precision."""
+    return Device("numpy:f64")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator that depends on the test's name alone, so that tests can be run in any order."""
+    return np.random.default_rng(list(request.node.nodeid.encode()))

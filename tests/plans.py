@@ -1,0 +1,72 @@
+"""A site without a device: plans ops as the Wgpu backend does, and keeps the kernels instead of launching them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from tests.cases import CASES, VIEWS, Arg, Case
+from wgpu_nn.backends.wgpu import execute
+from wgpu_nn.dtype import DType, Float, Kind
+from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels import Grid, Target, Template, View, Words, whole
+from wgpu_nn.ops import DEFAULT_DTYPES, infer
+from wgpu_nn.shape import Shape
+
+TARGETS = {
+    "software": Target(software=True, invocations=256, storage=16384),
+    "gpu": Target(software=False, invocations=256, storage=16384),
+}
+
+
+class Plans:
+    """What an op would launch on an adapter of a kind: kernels, their parameters, and the same with constant sizes."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.launches: list[tuple[Kernel, Words, Grid]] = []
+        self.constant: list[Kernel] = []
+
+    def empty(self, shape: Shape, dtype: DType) -> View:
+        return whole(shape, dtype, object())
+
+    def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
+        kernel = template(key, None)
+        assert len(views) == len(kernel.access), kernel.name
+        self.launches.append((kernel, words, grid))
+        self.constant.append(template(key, words))
+
+    def run(self, op: str, operands: Sequence[Any], attrs: dict[str, Any]) -> View:
+        """Plan one op."""
+        given = [x.spec if isinstance(x, View) else x for x in operands]
+        return execute(self, op, operands, attrs, infer(op, given, attrs, DEFAULT_DTYPES))
+
+    def case(self, case: Case) -> None:
+        """Plan a row of the case table, the views of its operands included."""
+        operands: list[Any] = []
+        for arg in case.args:
+            if isinstance(arg, Arg):
+                shape, steps = VIEWS[arg.view](arg.shape)
+                handle = self.empty(shape, DEFAULT_DTYPES[arg.kind])
+                for op, attrs in steps:
+                    handle = self.run(op, [handle], attrs)
+                operands.append(handle)
+            else:
+                operands.append(arg)
+        attrs = {k: DEFAULT_DTYPES[v] if isinstance(v, Kind) else v for k, v in case.attrs.items()}
+        self.run(case.op, operands, attrs)
+
+
+def plan_all() -> list[Plans]:
+    """Plan the whole case table, and what only long operands reach, for both kinds of adapters."""
+    out: list[Plans] = []
+    for target in TARGETS.values():
+        plans = Plans(target)
+        for case in CASES:
+            plans.case(case)
+        long = plans.empty((3, 100_000), DEFAULT_DTYPES[Float])
+        for op in ("sum", "argmax"):
+            plans.run(op, [long], {"axes": (1,), "keepdim": False})
+        plans.run("softmax", [long], {"axis": 1})
+        out.append(plans)
+    return out

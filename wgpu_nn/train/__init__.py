@@ -1,0 +1,27 @@
+"""Training: the loop over epochs, what it measures, shows, writes down, and resumes from."""
+
+from wgpu_nn.train.checkpoint import EpochRecord
+from wgpu_nn.train.log import read_log
+from wgpu_nn.train.loop import Result, Trainer, holds_run, remove_run
+from wgpu_nn.train.metrics import Metrics
+from wgpu_nn.train.progress import Bar, Lines, Progress, Silent, Snapshot, progress
+from wgpu_nn.train.step import Step, evaluate, training_step
+
+__all__ = [
+    "Bar",
+    "EpochRecord",
+    "Lines",
+    "Metrics",
+    "Progress",
+    "Result",
+    "Silent",
+    "Snapshot",
+    "Step",
+    "Trainer",
+    "evaluate",
+    "holds_run",
+    "progress",
+    "read_log",
+    "remove_run",
+    "training_step",
+]

@@ -1,0 +1,71 @@
+"""metrics.jsonl: a JSON object a line, appended to while a run goes on; knows nothing of what is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from wgpu_nn.errors import RecordError
+from wgpu_nn.record import write_atomic
+
+Line = Mapping[str, Any]
+
+
+class Log:
+    """Appends lines. Those of one call reach the file in one write, so a kill tears the last line at most."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def write(self, lines: Iterable[Line]) -> None:
+        """Append ``lines``; raises RecordError when the file cannot be written."""
+        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+        if not text:
+            return
+        try:
+            with open(self.path, "ab") as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise RecordError(
+                f"log: expected to append to {self.path}, got {error.strerror}; may you write there, is the disk full?"
+            ) from error
+
+    def rewind(self, epoch: int, step: int) -> None:
+        """Drop what was written after a checkpoint: step lines after ``step``, lines of epochs after the ``epoch``-th.
+
+        The resumed run writes them again. A line torn by a kill goes too.
+        """
+        if self.path.exists():
+            kept = [
+                line
+                for line in read_log(self.path)
+                if (line["epoch"] <= epoch if line["kind"] == "epoch" else line["step"] <= step)
+            ]
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the lines of a metrics file, without a last one that a kill has torn.
+
+    Raises RecordError, naming the line, for what is no such file.
+    """
+    where = f"read_log: {os.fspath(path)}"
+    try:
+        parts = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise RecordError(f"{where}: expected a readable file, got {error.strerror}; is the path right?") from error
+    lines: list[dict[str, Any]] = []
+    for number, part in enumerate(parts[:-1], start=1):  # after the last newline: nothing, or a torn line
+        try:
+            line: object = json.loads(part)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not {"kind", "epoch", "step"} <= cast(dict[str, Any], line).keys():
+            raise RecordError(
+                f"{where}: line {number}: expected an object with kind, epoch and step, got {part[:80]!r}"
+            )
+        lines.append(cast(dict[str, Any], line))
+    return lines
