@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from wgpu_nn.autodiff.rules import NO_GRADIENT, RULES
-from wgpu_nn.backends.base import Backend, Handle
+from wgpu_nn.backends.base import Backend, Handle, HostCallback, Recorder
 from wgpu_nn.dtype import DType, Float, Kind, Scalar
 from wgpu_nn.errors import GradientError
 from wgpu_nn.ops import Algebra, Spec
@@ -85,6 +85,14 @@ class Autodiff:
 
     def sync(self) -> None:
         self.inner.sync()
+
+    def host(self, callback: HostCallback) -> tuple[Tracked | Scalar, ...]:
+        found = self.inner.host(callback)
+        return tuple(x if isinstance(x, bool | int | float) else Tracked(x) for x in found)
+
+    @property
+    def recorder(self) -> Recorder | None:
+        return self.inner.recorder
 
     def run(self, op: str, *operands: Tracked | Scalar, **attrs: Any) -> Tracked:
         values = tuple(x.value if isinstance(x, Tracked) else x for x in operands)

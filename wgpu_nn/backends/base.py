@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +14,30 @@ from wgpu_nn.ops import Spec
 
 # What a backend stores for a tensor. Each backend knows its own and looks into no other's.
 Handle = Any
+
+
+HostCallback = Callable[[], Sequence[Scalar]]
+
+
+class Traced:
+    """The handle of a value that is recorded rather than computed; see graph/."""
+
+    __slots__ = ("spec",)
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+
+
+class Recorder(Protocol):
+    """What stands in for a backend while a function is captured."""
+
+    def run(self, op: str, *operands: Handle | Scalar, **attrs: Any) -> Traced:
+        """Record one op."""
+        ...
+
+    def host(self, callback: HostCallback) -> tuple[Traced, ...]:
+        """Return numbers that ``callback`` gives anew at every call."""
+        ...
 
 
 class Backend(Protocol):
@@ -43,6 +69,26 @@ class Backend(Protocol):
         """Return a handle's elements as a new array; waits for the device."""
         ...
 
+    def host(self, callback: HostCallback) -> tuple[Handle | Scalar, ...]:
+        """Return the numbers of ``callback``: themselves, or in a captured function what stands for those of each call."""
+        ...
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What records instead of this backend in this thread at present, if anything does."""
+        ...
+
     def sync(self) -> None:
         """Wait until all work given so far is done."""
         ...
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def caller() -> str:
+    """Return file:line of the innermost caller outside of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

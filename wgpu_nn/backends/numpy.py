@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wgpu_nn.backends.base import HostCallback
 from wgpu_nn.backends.numpy_routines import ROUTINES
 from wgpu_nn.backends.threefry import normal, uniform
 from wgpu_nn.dtype import BOOL, DTYPES, F32, F64, I32, I64, Bool, DType, Float, Int, Kind, Scalar
@@ -178,6 +179,13 @@ class Numpy:
 
     def download(self, handle: Array) -> Array:
         return np.array(handle, order="C")
+
+    def host(self, callback: HostCallback) -> tuple[Scalar, ...]:
+        return tuple(callback())
+
+    @property
+    def recorder(self) -> None:
+        return None
 
     def sync(self) -> None:
         """NumPy has nothing to wait for."""

@@ -75,7 +75,9 @@ def conv2d_weight_grad(
     ci = shape[1]
     outs: list[Array] = []
     for k, gg in enumerate(np.split(g, groups, axis=1)):
-        cols = wins[:, k * ci : (k + 1) * ci].transpose(1, 4, 5, 0, 2, 3).reshape(ci * shape[2] * shape[3], gg[:, 0].size)
+        cols = (
+            wins[:, k * ci : (k + 1) * ci].transpose(1, 4, 5, 0, 2, 3).reshape(ci * shape[2] * shape[3], gg[:, 0].size)
+        )
         outs.append((cols @ gg.transpose(0, 2, 3, 1).reshape(gg[:, 0].size, gg.shape[1])).T.reshape(-1, *shape[1:]))
     return np.concatenate(outs)
 

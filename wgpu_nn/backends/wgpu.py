@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
+from wgpu_nn.backends.base import HostCallback, Recorder, Traced, caller
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
-from wgpu_nn.errors import KindError
+from wgpu_nn.errors import CaptureError, KindError
 from wgpu_nn.gpu import Gpu
 from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
 from wgpu_nn.kernels.views import VIEWS
@@ -22,6 +25,7 @@ class Wgpu:
 
     def __init__(self, gpu: Gpu, target: Target | None = None) -> None:
         self.gpu = gpu
+        self._recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
         self.target = target_of(gpu) if target is None else target  # another one runs another adapter kind's variants
 
     @property
@@ -36,9 +40,33 @@ class Wgpu:
         return handle.spec
 
     def run(self, op: str, *operands: View | Scalar, **attrs: Any) -> View:
+        recorder = self._recorder.get()
+        if recorder is not None:
+            return recorder.run(op, *operands, **attrs)  # pyright: ignore[reportReturnType]
+        for x in operands:
+            if isinstance(x, Traced):
+                raise CaptureError(f"{op}: uses a value of a captured function outside of it; return it from there")
         given = [x.spec if isinstance(x, View) else x for x in operands]
         out = infer(op, given, attrs, DEFAULT_DTYPES)
         return execute(self, op, operands, attrs, out)
+
+    # --- capture ---------------------------------------------------------------------------------------------------
+    @property
+    def recorder(self) -> Recorder | None:
+        return self._recorder.get()
+
+    @contextmanager
+    def recording(self, recorder: Recorder | None) -> Iterator[None]:
+        """Let ``recorder`` stand in for this backend, in this thread; None lets ops run although a trace is open."""
+        token = self._recorder.set(recorder)
+        try:
+            yield
+        finally:
+            self._recorder.reset(token)
+
+    def host(self, callback: HostCallback) -> tuple[Any, ...]:
+        recorder = self._recorder.get()
+        return tuple(callback()) if recorder is None else recorder.host(callback)
 
     # --- the site of planners --------------------------------------------------------------------------------------
     def empty(self, shape: Shape, dtype: DType) -> View:
@@ -59,6 +87,15 @@ class Wgpu:
         return out
 
     def download(self, handle: View) -> np.ndarray:
+        if isinstance(handle, Traced):
+            raise CaptureError(
+                f"read: takes a value out of a captured function, at {caller()}; return it and read it outside, "
+                "or decide with where() instead of if"
+            )
+        with self.recording(None):
+            return self._download(handle)
+
+    def _download(self, handle: View) -> np.ndarray:
         x = contiguous(self, handle)
         stored = np.uint32 if x.dtype.kind is Bool else x.dtype.numpy
         if x.size == 0:

@@ -190,7 +190,8 @@ class Stream:
 def encode(compute: object, launches: Sequence[tuple[object, object, int, Grid]], offset: object) -> None:
     """Write launches into a compute pass by raw calls: 3.5 us each against 6 us through wgpu-py on an H100.
 
-    A launch without parameters has the offset -1. These calls only record; what is wrong with them is reported when the encoder finishes.
+    A launch without parameters has the offset -1. These calls only record; what is wrong with them is reported when the
+    encoder finishes.
     """
     set_pipeline = lib.wgpuComputePassEncoderSetPipeline
     set_group = lib.wgpuComputePassEncoderSetBindGroup

@@ -34,7 +34,8 @@ class Conv2d(Module):
 
     def extra(self) -> str:
         out, into, *kernel = self.weight.shape
-        return f"{into * self.groups} -> {out}, kernel={kernel}, stride={list(self.stride)}, padding={[list(p) for p in self.padding]}"
+        sides = [list(p) for p in self.padding]
+        return f"{into * self.groups} -> {out}, kernel={kernel}, stride={list(self.stride)}, padding={sides}"
 
 
 class Conv2dConfig(Config):

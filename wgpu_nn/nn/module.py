@@ -7,47 +7,28 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, cast, dataclass_transform
 
-from wgpu_nn.errors import KindError, RecordError, ShapeError
-from wgpu_nn.tensor import Device, Tensor, checked, mentions_tensor
+from wgpu_nn.errors import KindError, RecordError
+from wgpu_nn.tensor import Cell, Device, Tensor, checked, mentions_tensor
 
 
-class Param:
+class Param(Cell):
     """A named place for a tensor of a module. Trainable ones are leaves on autodiff devices.
 
     ``param.value`` is the tensor; assigning a new one of the same shape replaces it, as optimizers do.
     """
 
-    __slots__ = ("_value", "trainable")
+    __slots__ = ("trainable",)
 
     def __init__(self, value: Tensor, trainable: bool = True) -> None:
         self.trainable = trainable
-        self._value = self._leaf(value)
+        super().__init__(value)
 
-    def _leaf(self, value: Tensor) -> Tensor:
+    def _prepared(self, value: Tensor) -> Tensor:
         return value.require_grad() if self.trainable and value.device.is_autodiff else value
-
-    @property
-    def value(self) -> Tensor:
-        """The tensor."""
-        return self._value
-
-    @value.setter
-    def value(self, new: Tensor) -> None:
-        old = self._value
-        if new.shape != old.shape or new.kind is not old.kind:
-            raise ShapeError(
-                f"param: expected a {old.kind} tensor of shape {list(old.shape)}, got {new.kind} {list(new.shape)}"
-            )
-        self._value = self._leaf(new if new.device == old.device else new.to(old.device))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
-        return self._value.shape
 
     def moved(self, device: Device) -> Param:
         """Return the same parameter on another device."""
-        return Param(self._value.to(device), self.trainable)
+        return Param(self.value.to(device), self.trainable)
 
     def __repr__(self) -> str:
         frozen = "" if self.trainable else ", not trained"
@@ -100,13 +81,13 @@ class Module:
 
     def num_params(self) -> int:
         """Return the number of trainable elements."""
-        return sum(p.value.size for p in self.params() if p.trainable)
+        return sum(p.tensor.size for p in self.params() if p.trainable)
 
     @property
     def device(self) -> Device | None:
         """The device of the parameters, or None if there are none."""
         first = next(iter(self.params()), None)
-        return None if first is None else first.value.device
+        return None if first is None else first.device
 
     def map_params(self, fn: Callable[[Param], Param]) -> Self:
         """Return a copy of the tree with ``fn`` applied to each parameter; shared ones stay shared."""
@@ -129,9 +110,7 @@ class Module:
 
     def valid(self) -> Self:
         """Return a copy on the device below the autodiff one: dropout rests, and nothing is recorded."""
-        return self.map_params(
-            lambda p: p.moved(p.value.device.inner()) if p.value.device.is_autodiff else p.moved(p.value.device)
-        )
+        return self.map_params(lambda p: p.moved(p.device.inner() if p.device.is_autodiff else p.device))
 
     def freeze(self) -> Self:
         """Return a copy whose parameters are not trained."""
@@ -152,9 +131,9 @@ class Module:
                 f"missing {missing or 'none'}, unknown {unknown or 'none'}"
             )
         for name, p in mine.items():
-            if state[name].shape != p.shape or state[name].kind is not p.value.kind:
+            if state[name].shape != p.shape or state[name].kind is not p.tensor.kind:
                 raise RecordError(
-                    f"load {type(self).__name__}: expected {name} of {p.value.kind} {list(p.shape)}, "
+                    f"load {type(self).__name__}: expected {name} of {p.tensor.kind} {list(p.shape)}, "
                     f"got {state[name].kind} {list(state[name].shape)}; it was saved from another configuration"
                 )
         for name, p in mine.items():

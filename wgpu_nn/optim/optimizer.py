@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 
+from wgpu_nn.dtype import Scalar
 from wgpu_nn.errors import RecordError, TrainingError
 from wgpu_nn.nn import Module, Param
-from wgpu_nn.tensor import Gradients, Tensor, zeros_like
+from wgpu_nn.tensor import Cell, Gradients, Tensor, host_numbers, zeros, zeros_like
 
-# A host number in eager mode; what a captured step reads from the GPU otherwise.
-Hyper = Mapping[str, float]
+# Numbers in eager mode; in a captured step, tensors that hold those of each call.
+Hyper = Mapping[str, Tensor | Scalar]
 
 
 class Optimizer(abc.ABC):
@@ -21,7 +22,7 @@ class Optimizer(abc.ABC):
     def __init__(self, lr: float) -> None:
         self.lr = lr
         self.steps = 0
-        self._state: dict[str, dict[str, Tensor]] = {}
+        self._cells: dict[str, dict[str, Cell]] = {}
 
     def hyper(self) -> dict[str, float]:
         """Return the numbers of this step that depend on the rate and the step count, in double precision."""
@@ -39,45 +40,65 @@ class Optimizer(abc.ABC):
 
     def step(self, model: Module, grads: Gradients) -> None:
         """Update every trainable parameter that has a gradient."""
-        self.steps += 1
-        hyper = self.hyper()
-        moved = False
-        for name, param in model.named_params():
-            g = grads.get(param.value) if param.trainable else None
-            if g is None:
-                continue
-            moved = True
-            value = param.value.inner()
-            if name not in self._state:
-                self._state[name] = self.init_single(value)
-            new, self._state[name] = self.apply_single(value, g, self._state[name], hyper)
-            param.value = new.to(param.value.device)
+        found = [(name, p, grads.get(p.value)) for name, p in model.named_params() if p.trainable]
+        moved = [(name, p, g) for name, p, g in found if g is not None]
         if not moved:
-            self.steps -= 1
             raise TrainingError(
-                "step: no gradient belongs to this model; compute the loss with this very model, on an autodiff device"
+                "step: no gradient belongs to this model; compute the loss with this model, on an autodiff device"
             )
+        device = moved[0][2].device
+        numbers = host_numbers(device, self._advance)
+        hyper = dict(zip(self.hyper(), numbers, strict=True))
+        for name, param, g in moved:
+            cells = self._cells.get(name)
+            if cells is None:
+                # A captured step must find them as state: they are made outside of its trace.
+                with device.untraced():
+                    start = self.init_single(zeros(param.shape, device))
+                cells = self._cells[name] = {slot: Cell(t) for slot, t in start.items()}
+            state = {slot: cell.value for slot, cell in cells.items()}
+            new, changed = self.apply_single(param.value.inner(), g, state, hyper)
+            for slot, t in changed.items():
+                cells[slot].value = t
+            param.value = new.to(param.device)
+
+    def _advance(self) -> list[float]:
+        self.steps += 1
+        return list(self.hyper().values())
+
+    def cells(self) -> list[Cell]:
+        """Return the state's cells."""
+        return [c for slots in self._cells.values() for c in slots.values()]
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors kept, as ``<parameter>/<slot>``."""
-        return {f"{name}/{slot}": t for name, slots in self._state.items() for slot, t in slots.items()}
+        return {f"{name}/{slot}": c.value for name, slots in self._cells.items() for slot, c in slots.items()}
 
     def load_state(self, model: Module, state: Mapping[str, Tensor], steps: int) -> None:
         """Replace the state by a saved one; raise, and change nothing, if it does not fit ``model``."""
         params: dict[str, Param] = dict(model.named_params())
-        loaded: dict[str, dict[str, Tensor]] = {}
+        loaded: dict[str, dict[str, Cell]] = {}
         for key, value in state.items():
             name, _, slot = key.rpartition("/")
             if name not in params or slot not in self.slots or value.shape != params[name].shape:
                 raise RecordError(
                     f"load {type(self).__name__}: {key} {list(value.shape)} does not fit the model or the optimizer"
                 )
-            device = params[name].value.device
-            loaded.setdefault(name, {})[slot] = value.to(device.inner() if device.is_autodiff else device)
+            device = params[name].device
+            loaded.setdefault(name, {})[slot] = Cell(value.to(device.inner() if device.is_autodiff else device))
         for name, slots in loaded.items():
             if set(slots) != set(self.slots):
                 raise RecordError(f"load {type(self).__name__}: expected {self.slots} for {name}, got {tuple(slots)}")
-        self._state, self.steps = loaded, steps
+        for name, slots in loaded.items():
+            mine = self._cells.get(name)
+            if mine is None:
+                self._cells[name] = slots
+            else:  # a captured step knows the cells: they stay, with new tensors
+                for slot, cell in slots.items():
+                    mine[slot].value = cell.value
+        for name in self._cells.keys() - loaded.keys():
+            del self._cells[name]
+        self.steps = steps
 
 
 def decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:

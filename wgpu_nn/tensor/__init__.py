@@ -1,6 +1,7 @@
 """What users hold: tensors, and the devices that they live on."""
 
 from wgpu_nn.tensor.annotation import TensorType, checked, mentions_tensor
+from wgpu_nn.tensor.cell import Cell, host_numbers
 from wgpu_nn.tensor.creation import (
     arange,
     bernoulli,
@@ -22,6 +23,7 @@ from wgpu_nn.tensor.gradients import Gradients
 from wgpu_nn.tensor.tensor import Tensor
 
 __all__ = [
+    "Cell",
     "Device",
     "Gradients",
     "Rng",
@@ -34,6 +36,7 @@ __all__ = [
     "default_device",
     "eye",
     "full",
+    "host_numbers",
     "mentions_tensor",
     "ones",
     "ones_like",

@@ -93,7 +93,7 @@ def eye(n: int, device: Device | None = None) -> Tensor:
 
 def _random(op: str, sizes: Sizes, device: Device | None) -> Tensor:
     where = _on(device)
-    seed, stream = where.rng.next()
+    seed, stream = where.backend.host(where.rng.next)
     return Tensor(where, where.backend.run(op, seed, stream, shape=_shape(sizes)))
 
 

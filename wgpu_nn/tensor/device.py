@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from wgpu_nn.autodiff import Autodiff
@@ -99,6 +100,13 @@ class Device:
     def seed(self, seed: int) -> None:
         """Start the device's random sequence anew."""
         self.rng.seed, self.rng.stream = int(seed), 0
+
+    def untraced(self) -> AbstractContextManager[None]:
+        """Return a context in which ops run although a captured function is being traced."""
+        from wgpu_nn.backends.wgpu import Wgpu
+
+        root = self.root
+        return root.recording(None) if isinstance(root, Wgpu) else nullcontext()
 
     def sync(self) -> None:
         """Wait until all work given so far is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -61,6 +62,30 @@ class Tensor(Composites):
     def handle(self) -> Handle:
         """The backend's handle."""
         return self._handle
+
+    @classmethod
+    def of_root(cls, device: Device, handle: Handle) -> Tensor:
+        """Return the tensor of a handle of the backend below all autodiff ones of ``device``."""
+        backend = device.backend
+        while isinstance(backend, Autodiff):
+            handle, backend = Tracked(handle), backend.inner
+        return cls(device, handle)
+
+    @property
+    def root(self) -> Handle:
+        """The handle of the backend below all autodiff ones."""
+        handle = self._handle
+        while isinstance(handle, Tracked):
+            handle = handle.value
+        return handle
+
+    def alias(self) -> Tensor:
+        """Return the same tensor, history included, whose handle is not this one's: see Cell."""
+
+        def copied(handle: Handle) -> Handle:
+            return Tracked(copied(handle.value), handle.node) if isinstance(handle, Tracked) else copy.copy(handle)
+
+        return Tensor(self.device, copied(self._handle))
 
     def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         given: list[Handle | Scalar] = []
@@ -138,16 +163,7 @@ class Tensor(Composites):
         if device.root is not self.device.root:
             array = self.numpy()
             return Tensor(device, device.backend.upload(array, device.dtype(self.kind)))
-        handle = self._handle
-        while isinstance(handle, Tracked):
-            handle = handle.value
-        levels = 0
-        backend = device.backend
-        while isinstance(backend, Autodiff):
-            levels, backend = levels + 1, backend.inner
-        for _ in range(levels):
-            handle = Tracked(handle)
-        return Tensor(device, handle)
+        return Tensor.of_root(device, self.root)
 
     # --- gradients -------------------------------------------------------------------------------------------------
     def _autodiff(self, what: str) -> Autodiff:
