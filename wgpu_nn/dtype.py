@@ -19,6 +19,8 @@ class Kind(enum.Enum):
     def __repr__(self) -> str:
         return self.value
 
+    __str__ = __repr__  # messages say Float, not Kind.FLOAT
+
 
 Float, Int, Bool = Kind.FLOAT, Kind.INT, Kind.BOOL
 

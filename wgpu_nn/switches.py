@@ -34,3 +34,7 @@ class Switch:
 
 
 checked_shaders = Switch("WGPU_NN_CHECKED", False, "our own shaders run with bounds checks and loop limits")
+capture = Switch("WGPU_NN_CAPTURE", True, "captured functions are traced and replayed; off, they run as they are")
+fusion = Switch(
+    "WGPU_NN_FUSION", True, "captured functions are fused; off, they launch op by op and equal eager mode bit for bit"
+)

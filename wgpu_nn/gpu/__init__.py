@@ -3,6 +3,19 @@
 from wgpu_nn.gpu.adapter import Adapter, adapters, choose
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
-from wgpu_nn.gpu.pool import Buffer, PoolStats
+from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
+from wgpu_nn.gpu.stream import Bound
 
-__all__ = ["PARAMS_WORDS", "Adapter", "Buffer", "Counts", "Gpu", "Kernel", "PoolStats", "adapters", "choose"]
+__all__ = [
+    "PARAMS_WORDS",
+    "Adapter",
+    "Bound",
+    "Buffer",
+    "Counts",
+    "Gpu",
+    "Kernel",
+    "PoolStats",
+    "Segment",
+    "adapters",
+    "choose",
+]

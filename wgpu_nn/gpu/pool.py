@@ -34,13 +34,33 @@ class Buffer:
     That is safe while recorded launches still use the block, as whatever takes it next is recorded after them.
     """
 
-    __slots__ = ("_give", "block", "nbytes")
+    __slots__ = ("__weakref__", "_give", "_lender", "block", "nbytes")
 
-    def __init__(self, block: Block, nbytes: int, give: Callable[[Block], None]) -> None:
-        self.block, self.nbytes, self._give = block, nbytes, give
+    def __init__(
+        self, block: Block, nbytes: int, give: Callable[[Block], None] | None, lender: Buffer | None = None
+    ) -> None:
+        self.block, self.nbytes, self._give, self._lender = block, nbytes, give, lender
+
+    def lend(self) -> Buffer:
+        """Return another lease on the same block, which can be moved away from it alone."""
+        return Buffer(self.block, self.nbytes, None, self)
+
+    def move(self, to: Buffer) -> None:
+        """Let a lent lease be one on ``to`` instead; whoever holds it sees the other block from now on."""
+        self.block, self._lender = to.block, to
 
     def __del__(self) -> None:
-        self._give(self.block)
+        if self._give is not None:
+            self._give(self.block)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Part of a buffer, in bytes."""
+
+    buffer: Buffer
+    offset: int
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)

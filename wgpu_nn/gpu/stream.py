@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import wgpu
@@ -17,7 +17,7 @@ from wgpu.backends.wgpu_native._ffi import ffi, lib
 from wgpu_nn.errors import DeviceLimitError
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
-from wgpu_nn.gpu.pool import Block, Buffer
+from wgpu_nn.gpu.pool import Block, Buffer, Segment
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
@@ -28,6 +28,23 @@ READ_CHUNK = 1 << 26
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
 Grid = tuple[int, int, int]
+
+
+class Bound(NamedTuple):
+    """A launch that is ready to be encoded, and the bind group that must live as long."""
+
+    launch: tuple[object, object, int, Grid]
+    group: wgpu.GPUBindGroup
+
+
+def _copy(encoder: wgpu.GPUCommandEncoder, source: Segment, target: Segment) -> None:
+    encoder.copy_buffer_to_buffer(
+        source.buffer.block.raw,
+        source.offset,
+        target.buffer.block.raw,
+        target.offset,
+        min(source.nbytes, target.nbytes),
+    )
 
 
 class Stream:
@@ -99,6 +116,47 @@ class Stream:
                 b.block.groups.append(key)
             self._gpu.counts.bind_groups += 1
         return found
+
+    # --- replay ----------------------------------------------------------------------------------------------------
+    def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
+        """Compile a kernel without parameters and bind it, once for many replays."""
+        with self._lock, device_errors(kernel.name):
+            pipeline = self._gpu.pipeline(kernel)
+            entries = [
+                {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": p.nbytes}}
+                for i, p in enumerate(places)
+            ]
+            layout = self._gpu.layout(kernel.access, kernel.params)[0]
+            group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
+            self._gpu.counts.bind_groups += 1
+            return Bound((pipeline._internal, group._internal, -1, grid), group)
+
+    def replay(
+        self,
+        launches: Sequence[Bound],
+        before: Sequence[tuple[Segment, Segment]],
+        after: Sequence[tuple[Segment, Segment]],
+        upload: tuple[Segment, np.ndarray] | None,
+    ) -> None:
+        """Submit bound launches in one pass, with copies before and after it; ``upload`` lands before them all."""
+        with self._lock, device_errors("replay"):
+            if self._launches:
+                self._submit(None)
+            if upload is not None:
+                self._queue.write_buffer(upload[0].buffer.block.raw, upload[0].offset, upload[1])
+            encoder = self._device.create_command_encoder()
+            for source, target in before:
+                _copy(encoder, source, target)
+            if launches:
+                compute = encoder.begin_compute_pass()
+                encode(compute._internal, [b.launch for b in launches], self._offset)
+                compute.end()
+            for source, target in after:
+                _copy(encoder, source, target)
+            self._queue.submit([encoder.finish()])
+            self._batch += 1
+            self._gpu.counts.submits += 1
+            self._gpu.counts.launches += len(launches)
 
     def flush(self) -> None:
         """Submit what is recorded, in one compute pass and one command buffer."""

@@ -52,6 +52,10 @@ class View:
         """Whether the elements lie in row-major order without gaps."""
         return is_row_major(self.shape, self.strides)
 
+    def lent(self) -> View:
+        """Return the same view on a lease of its own; see Buffer.lend."""
+        return replace(self, buffer=self.buffer.lend())
+
     def seen(self, shape: Shape, strides: Shape, offset: int = 0) -> View:
         """Return another view of the same buffer; ``offset`` is added."""
         return replace(self, shape=shape, strides=strides, offset=self.offset + offset)

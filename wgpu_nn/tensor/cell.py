@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from wgpu_nn.dtype import Scalar
 from wgpu_nn.errors import ShapeError
@@ -19,11 +20,12 @@ class Cell:
     elements, as a step that would overwrite them moves them first.
     """
 
-    __slots__ = ("__weakref__", "_value", "owned")
+    __slots__ = ("__weakref__", "_loans", "_value", "owned")
 
     def __init__(self, value: Tensor) -> None:
         self._value = self._prepared(value)
         self.owned = False  # whether a captured step writes to the tensor's memory
+        self._loans: list[weakref.ref[Any]] = []  # leases on that memory that were given away
 
     def _prepared(self, value: Tensor) -> Tensor:
         """Return a tensor as this kind of cell keeps it."""
@@ -39,7 +41,11 @@ class Cell:
                 trace.states[value.ref] = self
                 trace.cells[self] = self._prepared(Tensor.of_root(self._value.device, value))
             return trace.cells[self]
-        return self._value.alias() if self.owned else self._value
+        if not self.owned:
+            return self._value
+        lent = self._value.root.lent()
+        self._loans.append(weakref.ref(lent.buffer))
+        return self._value.with_root(lent)
 
     @value.setter
     def value(self, new: Tensor) -> None:
@@ -55,7 +61,15 @@ class Cell:
             _ = self.value  # becomes an input of the trace even if it is only written
             trace.cells[self] = kept
             return
-        self._value, self.owned = kept, False
+        self._value, self.owned, self._loans = kept, False, []
+
+    def loans(self) -> list[Any]:
+        """Return the leases on the cell's memory that are still held outside, and forget them."""
+        if not self._loans:
+            return []
+        found = [b for b in (r() for r in self._loans) if b is not None]
+        self._loans = []
+        return found
 
     @property
     def tensor(self) -> Tensor:
@@ -64,7 +78,7 @@ class Cell:
 
     def bind(self, tensor: Tensor) -> None:
         """Keep ``tensor``, whose memory a captured step owns."""
-        self._value, self.owned = self._prepared(tensor), True
+        self._value, self.owned, self._loans = self._prepared(tensor), True, []
 
     @property
     def device(self) -> Device:

@@ -19,12 +19,17 @@ Key = Any  # an int, slice, None, Ellipsis, Int tensor or list of ints; or a tup
 
 @dataclass(slots=True)
 class Place:
-    """Where a key points: a range per axis, the axes that integers remove, the places of new axes, an index tensor."""
+    """Where a key points: a range per axis, the axes that integers remove, the places of new axes, an index tensor.
+
+    ``apart`` is the first of the index tensor's axes in the result, if NumPy moves these to the front: it does where
+    integers and the index tensor are not neighbours in the key.
+    """
 
     ranges: list[Range]
     dropped: list[int]
     added: list[int]
     select: tuple[int, Tensor] | None
+    apart: int | None = None
 
 
 def locate(x: Tensor, key: Key) -> Place:
@@ -35,6 +40,8 @@ def locate(x: Tensor, key: Key) -> Place:
         raise ShapeError(f"index: expected at most {x.rank} indices for shape {list(x.shape)}, got {consumed}")
     if sum(1 for p in parts if p is Ellipsis) > 1:
         raise ShapeError("index: expected at most one ellipsis")
+    points = [i for i, p in enumerate(parts) if p is not None and p is not Ellipsis and not isinstance(p, slice)]
+    scattered = bool(points) and points[-1] - points[0] >= len(points)
     if not any(p is Ellipsis for p in parts):
         parts.append(Ellipsis)
     at = next(i for i, p in enumerate(parts) if p is Ellipsis)
@@ -65,6 +72,7 @@ def locate(x: Tensor, key: Key) -> Place:
             index = _index_tensor(x, part)
             place.ranges.append((0, 1, n))
             place.select = (axis, index)
+            place.apart = written if scattered else None
             written += index.rank
         axis += 1
     return place
@@ -74,7 +82,9 @@ def _index_tensor(x: Tensor, part: Any) -> Tensor:
     from wgpu_nn.tensor.creation import tensor
     from wgpu_nn.tensor.tensor import Tensor
 
-    index = part if isinstance(part, Tensor) else tensor(np.asarray(part), device=x.device)
+    if not isinstance(part, Tensor | np.ndarray):
+        part = np.asarray(part, None if np.size(part) else np.int64)  # NumPy takes an empty list for Floats
+    index = part if isinstance(part, Tensor) else tensor(part, device=x.device)
     if index.kind is not Int:
         raise KindError(f"index: expected an Int tensor, got {index.kind}; for a mask use mask.where(x, other)")
     return index

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -79,13 +78,13 @@ class Tensor(Composites):
             handle = handle.value
         return handle
 
-    def alias(self) -> Tensor:
-        """Return the same tensor, history included, whose handle is not this one's: see Cell."""
+    def with_root(self, root: Handle) -> Tensor:
+        """Return the same tensor, history included, around another handle of the same elements."""
 
-        def copied(handle: Handle) -> Handle:
-            return Tracked(copied(handle.value), handle.node) if isinstance(handle, Tracked) else copy.copy(handle)
+        def around(handle: Handle) -> Handle:
+            return Tracked(around(handle.value), handle.node) if isinstance(handle, Tracked) else root
 
-        return Tensor(self.device, copied(self._handle))
+        return Tensor(self.device, around(self._handle))
 
     def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         given: list[Handle | Scalar] = []
@@ -210,7 +209,11 @@ class Tensor(Composites):
             dim, index = place.select[0], cast(Self, place.select[1])
             flat = index.reshape(-1)
             shape = (*out.shape[:dim], *index.shape, *out.shape[dim + 1 :])
-            return out.index_select(dim, flat).reshape(_with_new(shape, place.dropped, place.added, index.rank, dim))
+            out = out.index_select(dim, flat).reshape(_with_new(shape, place.dropped, place.added, index.rank, dim))
+            if place.apart is None:
+                return out
+            first = range(place.apart, place.apart + index.rank)
+            return out.permute([*first, *(d for d in range(out.rank) if d not in first)])
         return out.reshape(_with_new(out.shape, place.dropped, place.added, 1, -1))
 
     def set(self, key: Key, value: Self | Scalar) -> Self:
@@ -220,13 +223,8 @@ class Tensor(Composites):
             raise ShapeError("set: expected integers and slices, got an index tensor; use scatter_add or where")
         region = tuple(count for _, _, count in place.ranges)
         given = value if isinstance(value, Tensor) else self.run("full", value, shape=(), dtype=self.dtype)
-        if given.rank and place.dropped:
-            shape = list(given.shape)
-            for d in sorted(place.dropped):
-                if len(shape) + (len(region) - d) > 0 and len(region) - d <= len(shape) + 1:
-                    shape.insert(len(shape) - (len(region) - d - 1), 1)
-            given = given.reshape(shape)
-        return self.slice_assign(place.ranges, given.expand(region))
+        seen = _with_new(region, place.dropped, place.added, 1, -1)
+        return self.slice_assign(place.ranges, given.expand(seen).reshape(region))
 
 
 def _with_new(shape: Shape, dropped: Sequence[int], added: Sequence[int], spread: int, at: int) -> Shape:

@@ -84,6 +84,8 @@ class Trainer:
         with Interrupt() as interrupt:
             show.begin()
             try:
+                for record in at.history:  # the table is whole after a resume, too
+                    show.epoch(record)
                 while at.epoch < epochs:
                     self._train_epoch(at, epochs, show, interrupt)
                     self._end_epoch(at, epochs, show, interrupt)

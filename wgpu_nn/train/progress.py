@@ -84,11 +84,10 @@ class Lines:
     def update(self, now: Snapshot) -> None:
         if self._last is None or time.perf_counter() - self._last >= self._seconds:
             self.note(line(now))
-            self._table = False
             self._last = time.perf_counter()
 
     def epoch(self, record: EpochRecord) -> None:
-        if not self._table:  # lines in between have pushed the heading away
+        if not self._table:
             self.note(HEADER)
             self._table = True
         self.note(row(record))

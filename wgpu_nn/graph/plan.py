@@ -1,0 +1,129 @@
+"""From a program to launches: runs the planners of eager mode against slots instead of buffers. Pure data, no device."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from wgpu_nn.backends.wgpu import execute
+from wgpu_nn.dtype import DType
+from wgpu_nn.gpu import Kernel
+from wgpu_nn.graph.program import Instr, Program, Ref
+from wgpu_nn.kernels import Grid, Target, Template, View, Words, contiguous, whole
+from wgpu_nn.ops import Spec
+from wgpu_nn.shape import Shape, size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """A place in memory that a step will own or borrow."""
+
+    role: str  # temp, arg, state, host, const, or arena: memory that others lie in
+    nbytes: int
+    parent: Slot | None = None
+    offset: int = 0  # bytes from the parent's start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dispatch:
+    """One launch: a kernel whose sizes are constants, the slots that it binds in order, and its workgroups."""
+
+    kernel: Kernel
+    slots: tuple[Slot, ...]
+    grid: Grid
+
+
+@dataclass(slots=True)
+class Plan:
+    """A program's launches. Updates that no launch makes in place are copies after the last one."""
+
+    dispatches: list[Dispatch] = field(default_factory=list[Dispatch])
+    args: dict[Ref, Slot] = field(default_factory=dict[Ref, Slot])
+    states: dict[Ref, Slot] = field(default_factory=dict[Ref, Slot])
+    consts: dict[Ref, Slot] = field(default_factory=dict[Ref, Slot])
+    hosts: Slot | None = None
+    host_refs: list[Ref] = field(default_factory=list[Ref])
+    outputs: list[View] = field(default_factory=list[View])
+    copies: list[tuple[View, Slot]] = field(default_factory=list[tuple[View, Slot]])
+    written: set[Ref] = field(default_factory=set[Ref])  # states that change
+    arenas: list[tuple[Slot, dict[Ref, int]]] = field(
+        default_factory=list[tuple[Slot, dict[Ref, int]]]
+    )  # states side by side
+
+    def __str__(self) -> str:
+        names: dict[Slot, str] = {}
+        lines: list[str] = []
+        for d in self.dispatches:
+            for s in d.slots:
+                names.setdefault(s, f"{s.role}{len(names)}[{s.nbytes}]")
+            lines.append(f"{d.kernel.name} {d.grid} {' '.join(names[s] for s in d.slots)}")
+        return "\n".join(lines)
+
+
+class StaticSite:
+    """The site of planners whose launches are recorded in a plan."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.plan = Plan()
+        self.views: dict[Ref, View] = {}
+
+    def empty(self, shape: Shape, dtype: DType) -> View:
+        return whole(shape, dtype, Slot("temp", 4 * size(shape)))
+
+    def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
+        if 0 not in grid:
+            kernel = template(key, words)
+            self.plan.dispatches.append(Dispatch(kernel, tuple(v.buffer for v in views), grid))
+
+    def run(self, i: Instr) -> None:
+        """Plan one instruction by itself."""
+        operands = [self.views[x] if isinstance(x, Ref) else x for x in i.operands]
+        self.views[i.out] = execute(self, i.op, operands, dict(i.attrs), i.spec)
+
+    def begin(self, program: Program, constants: dict[Ref, View]) -> None:
+        """Give the program's inputs their slots."""
+        hosts = [i for i in program.inputs if i.role == "host"]
+        if hosts:
+            self.plan.hosts = Slot("host", 4 * len(hosts))
+        for i in program.inputs:
+            if i.role == "host":
+                view = View(self.plan.hosts, (), (), len(self.plan.host_refs), i.spec.dtype)
+                self.plan.host_refs.append(i.ref)
+            elif i.role == "const":
+                given = constants[i.ref]
+                slot = Slot("const", 0)
+                self.plan.consts[i.ref] = slot
+                view = View(slot, given.shape, given.strides, given.offset, given.dtype)
+            else:
+                view = whole(i.spec.shape, i.spec.dtype, Slot(i.role, _nbytes(i.spec)))
+                (self.plan.args if i.role == "arg" else self.plan.states)[i.ref] = view.buffer
+            self.views[i.ref] = view
+
+    def end(self, program: Program, done: set[Ref]) -> Plan:
+        """Say where results lie; ``done`` are the states that a launch has replaced in place."""
+        for r in program.outputs:
+            self.plan.outputs.append(self._plain(self.views[r]))
+        for state, new in program.updates.items():
+            if new == state:
+                continue
+            self.plan.written.add(state)
+            if state not in done:
+                self.plan.copies.append((self._plain(self.views[new]), self.plan.states[state]))
+        return self.plan
+
+    def _plain(self, view: View) -> View:
+        return contiguous(self, view)
+
+
+def _nbytes(spec: Spec) -> int:
+    return 4 * size(spec.shape)
+
+
+def plan_plainly(program: Program, constants: dict[Ref, View], target: Target) -> Plan:
+    """Plan op by op, as eager mode runs: what fusion is compared with."""
+    site = StaticSite(target)
+    site.begin(program, constants)
+    for i in program.instrs:
+        site.run(i)
+    return site.end(program, set())
