@@ -1,5 +1,5 @@
 // One invocation averages one bin: along each axis, bin i covers floor(i n / out) to ceil((i + 1) n / out).
-// needs: WORKGROUP, items, height, width, out_h, out_w
+// needs: WORKGROUP, items, height, width, out_h, out_w, finish
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -24,5 +24,5 @@ fn main(
             total += source[plane + y * width() + x];
         }
     }
-    out[i] = total / f32((y1 - y0) * (x1 - x0));
+    out[i] = finish(i, total / f32((y1 - y0) * (x1 - x0)));
 }

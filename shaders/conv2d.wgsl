@@ -1,6 +1,6 @@
 // One invocation computes 8 pixels of 8 output channels in registers; pixels are counted through the whole batch.
 // needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, pixels, blocks, out_w, out_hw,
-// height, width, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, weight_row, weight_tap, initial
+// height, width, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, weight_row, weight_tap, initial, finish
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -92,12 +92,12 @@ fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {
         return;
     }
     let to = ((p / out_hw()) * out_channels() + o) * out_hw() + p % out_hw();
-    out[to] = low.x;
-    if (o + 1u < o_end) { out[to + out_hw()] = low.y; }
-    if (o + 2u < o_end) { out[to + 2u * out_hw()] = low.z; }
-    if (o + 3u < o_end) { out[to + 3u * out_hw()] = low.w; }
-    if (o + 4u < o_end) { out[to + 4u * out_hw()] = high.x; }
-    if (o + 5u < o_end) { out[to + 5u * out_hw()] = high.y; }
-    if (o + 6u < o_end) { out[to + 6u * out_hw()] = high.z; }
-    if (o + 7u < o_end) { out[to + 7u * out_hw()] = high.w; }
+    out[to] = finish(to, low.x);
+    if (o + 1u < o_end) { out[to + out_hw()] = finish(to + out_hw(), low.y); }
+    if (o + 2u < o_end) { out[to + 2u * out_hw()] = finish(to + 2u * out_hw(), low.z); }
+    if (o + 3u < o_end) { out[to + 3u * out_hw()] = finish(to + 3u * out_hw(), low.w); }
+    if (o + 4u < o_end) { out[to + 4u * out_hw()] = finish(to + 4u * out_hw(), high.x); }
+    if (o + 5u < o_end) { out[to + 5u * out_hw()] = finish(to + 5u * out_hw(), high.y); }
+    if (o + 6u < o_end) { out[to + 6u * out_hw()] = finish(to + 6u * out_hw(), high.z); }
+    if (o + 7u < o_end) { out[to + 7u * out_hw()] = finish(to + 7u * out_hw(), high.w); }
 }

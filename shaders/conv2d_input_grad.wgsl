@@ -1,6 +1,6 @@
 // One invocation computes one pixel of the input's gradient: it gathers every window that saw the pixel. Any stride.
 // needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, items, height, width, in_channels,
-// out_h, out_w, out_channels, pad_top, pad_left, group_in, group_out
+// out_h, out_w, out_channels, pad_top, pad_left, group_in, group_out, finish
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -36,5 +36,5 @@ fn main(
             }
         }
     }
-    out[i] = total;
+    out[i] = finish(i, total);
 }

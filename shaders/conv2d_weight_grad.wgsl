@@ -1,5 +1,6 @@
-// One invocation computes 8 output channels x 8 weights over one slice of the batch's rows; slices are summed later, in order.
-// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, items, slices, rows_per_slice,
+// One invocation computes 8 output channels x 8 weights over one slice of the batch's rows; slices are summed later, in
+// order. With SUMS it also sums the gradient itself, which is that of the bias.
+// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, SUMS, items, rows_per_slice, slice_size, sums_start,
 // rows, height, width, out_h, out_w, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, columns,
 // column_blocks
 
@@ -29,6 +30,8 @@ fn main(
     let g4 = min(o + 4u, o_last) * plane; let g5 = min(o + 5u, o_last) * plane; let g6 = min(o + 6u, o_last) * plane; let g7 = min(o + 7u, o_last) * plane;
     var l0 = vec4f(); var l1 = vec4f(); var l2 = vec4f(); var l3 = vec4f(); var l4 = vec4f(); var l5 = vec4f(); var l6 = vec4f(); var l7 = vec4f();
     var h0 = vec4f(); var h1 = vec4f(); var h2 = vec4f(); var h3 = vec4f(); var h4 = vec4f(); var h5 = vec4f(); var h6 = vec4f(); var h7 = vec4f();
+    var g_low = vec4f();
+    var g_high = vec4f();
     let last = min((slice + 1u) * rows_per_slice(), rows());
     for (var row = slice * rows_per_slice(); row < last; row++) {
         let image = row / out_h();
@@ -50,9 +53,13 @@ fn main(
             let v5 = grad[at + g5]; l5 += v5 * low; h5 += v5 * high;
             let v6 = grad[at + g6]; l6 += v6 * low; h6 += v6 * high;
             let v7 = grad[at + g7]; l7 += v7 * low; h7 += v7 * high;
+            if (SUMS) {
+                g_low += vec4f(v0, v1, v2, v3);
+                g_high += vec4f(v4, v5, v6, v7);
+            }
         }
     }
-    let to = slice * out_channels() * columns();
+    let to = slice * slice_size();
     store8(to, o, o_last, column, l0, h0);
     store8(to, o + 1u, o_last, column, l1, h1);
     store8(to, o + 2u, o_last, column, l2, h2);
@@ -61,6 +68,18 @@ fn main(
     store8(to, o + 5u, o_last, column, l5, h5);
     store8(to, o + 6u, o_last, column, l6, h6);
     store8(to, o + 7u, o_last, column, l7, h7);
+    if (SUMS && column == 0u) {
+        let at = to + sums_start() + o;
+        let count = o_last - o + 1u;
+        out[at] = g_low.x;
+        if (count > 1u) { out[at + 1u] = g_low.y; }
+        if (count > 2u) { out[at + 2u] = g_low.z; }
+        if (count > 3u) { out[at + 3u] = g_low.w; }
+        if (count > 4u) { out[at + 4u] = g_high.x; }
+        if (count > 5u) { out[at + 5u] = g_high.y; }
+        if (count > 6u) { out[at + 6u] = g_high.z; }
+        if (count > 7u) { out[at + 7u] = g_high.w; }
+    }
 }
 
 // A tap's distance from its window's upper left corner: in memory, in rows, in columns. Columns beyond the last stand in

@@ -1,5 +1,6 @@
 // One invocation computes 8 x 8 outputs in registers, without workgroup memory: the variant for software adapters.
-// needs: WORKGROUP, rows, columns, inner, batches, per_slice, tiles_x, tiles, a_start, b_start, c_start, a_at, b_at, c_store
+// needs: WORKGROUP, rows, columns, inner, batches, per_slice, tiles_x, tiles, a_start, b_start, c_start, a_at, b_at, c_store,
+// SUMS, sums_store
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -29,10 +30,16 @@ fn main(
     var l4 = vec4f(); var l5 = vec4f(); var l6 = vec4f(); var l7 = vec4f();
     var r0 = vec4f(); var r1 = vec4f(); var r2 = vec4f(); var r3 = vec4f();
     var r4 = vec4f(); var r5 = vec4f(); var r6 = vec4f(); var r7 = vec4f();
+    var s_left = vec4f();
+    var s_right = vec4f();
     let last = min((slice + 1u) * per_slice(), inner());
     for (var k = slice * per_slice(); k < last; k++) {
         let left = b_at(b, k, n);
         let right = b_at(b, k, n + 4u);
+        if (SUMS) {
+            s_left += left;
+            s_right += right;
+        }
         let v0 = a_at(a, m0, k); l0 += v0 * left; r0 += v0 * right;
         let v1 = a_at(a, m1, k); l1 += v1 * left; r1 += v1 * right;
         let v2 = a_at(a, m2, k); l2 += v2 * left; r2 += v2 * right;
@@ -41,6 +48,10 @@ fn main(
         let v5 = a_at(a, m5, k); l5 += v5 * left; r5 += v5 * right;
         let v6 = a_at(a, m6, k); l6 += v6 * left; r6 += v6 * right;
         let v7 = a_at(a, m7, k); l7 += v7 * left; r7 += v7 * right;
+    }
+    if (SUMS && y == 0u) {
+        sums_store(n, s_left);
+        sums_store(n + 4u, s_right);
     }
     let c = c_start(batch, slice);
     store8(c, m, n, l0, r0); store8(c, m + 1u, n, l1, r1); store8(c, m + 2u, n, l2, r2); store8(c, m + 3u, n, l3, r3);

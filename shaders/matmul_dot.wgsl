@@ -1,6 +1,7 @@
 // One invocation computes 8 x 4 outputs as dot products along the inner axis, four elements at a time, without
 // workgroup memory: the variant for software adapters where both operands are contiguous along the inner axis.
-// needs: WORKGROUP, rows, columns, inner, batches, per_slice, tiles_x, tiles, a_start, b_start, c_start, a_at, b_at, c_store
+// needs: WORKGROUP, rows, columns, inner, batches, per_slice, tiles_x, tiles, a_start, b_start, c_start, a_at, b_at, c_store,
+// SUMS, sums_store
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -29,9 +30,13 @@ fn main(
     let n0 = min(n, side); let n1 = min(n + 1u, side); let n2 = min(n + 2u, side); let n3 = min(n + 3u, side);
     var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
     var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
+    var sums = vec4f();
     let last = min((slice + 1u) * per_slice(), inner()) / 4u;
     for (var k = slice * per_slice() / 4u; k < last; k++) {
         let b0 = b_at(b, k, n0); let b1 = b_at(b, k, n1); let b2 = b_at(b, k, n2); let b3 = b_at(b, k, n3);
+        if (SUMS) {
+            sums += vec4f(dot(b0, vec4f(1.0)), dot(b1, vec4f(1.0)), dot(b2, vec4f(1.0)), dot(b3, vec4f(1.0)));
+        }
         let a0 = a_at(a, m0, k); c0 += vec4f(dot(a0, b0), dot(a0, b1), dot(a0, b2), dot(a0, b3));
         let a1 = a_at(a, m1, k); c1 += vec4f(dot(a1, b0), dot(a1, b1), dot(a1, b2), dot(a1, b3));
         let a2 = a_at(a, m2, k); c2 += vec4f(dot(a2, b0), dot(a2, b1), dot(a2, b2), dot(a2, b3));
@@ -40,6 +45,9 @@ fn main(
         let a5 = a_at(a, m5, k); c5 += vec4f(dot(a5, b0), dot(a5, b1), dot(a5, b2), dot(a5, b3));
         let a6 = a_at(a, m6, k); c6 += vec4f(dot(a6, b0), dot(a6, b1), dot(a6, b2), dot(a6, b3));
         let a7 = a_at(a, m7, k); c7 += vec4f(dot(a7, b0), dot(a7, b1), dot(a7, b2), dot(a7, b3));
+    }
+    if (SUMS && y == 0u) {
+        sums_store(n, sums);
     }
     let c = c_start(batch, slice);
     store4(c, m, n, c0); store4(c, m + 1u, n, c1); store4(c, m + 2u, n, c2); store4(c, m + 3u, n, c3);

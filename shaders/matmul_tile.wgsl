@@ -1,5 +1,6 @@
 // One workgroup computes a TILE x TILE block of a product through workgroup memory, 4 x 4 outputs an invocation.
-// needs: TILE, SIDE, rows, columns, inner, batches, slices, per_slice, a_start, b_start, c_start, a_load, b_load, c_store, A_BY_INNER, B_BY_INNER
+// needs: TILE, SIDE, rows, columns, inner, batches, slices, per_slice, a_start, b_start, c_start, a_load, b_load, c_store,
+// A_BY_INNER, B_BY_INNER, SUMS, sums_store
 
 const STEP = 16u;
 var<workgroup> tile_a: array<vec4f, STEP * SIDE>;
@@ -26,6 +27,7 @@ fn main(
     let x = local % SIDE;
     let y = local / SIDE;
     var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
+    var sums = vec4f();
     let last = min((slice + 1u) * per_slice(), inner());
     for (var k = slice * per_slice(); k < last; k += STEP) {
         // Neighbouring invocations read along the axis that is contiguous in memory.
@@ -41,12 +43,18 @@ fn main(
         for (var step = 0u; step < STEP; step++) {
             let va = tile_a[step * SIDE + y];
             let vb = tile_b[step * SIDE + x];
+            if (SUMS) {
+                sums += vb;
+            }
             c0 += va.x * vb;
             c1 += va.y * vb;
             c2 += va.z * vb;
             c3 += va.w * vb;
         }
         workgroupBarrier();
+    }
+    if (SUMS && m + y == 0u) {
+        sums_store(n + x * 4u, sums);
     }
     let c = c_start(batch, slice);
     let row = m + y * 4u;

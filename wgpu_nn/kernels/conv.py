@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
-from wgpu_nn.shape import Shape
+from wgpu_nn.shape import Shape, size
 
 Pair = tuple[int, int]
 
@@ -42,6 +43,7 @@ class ConvKey(NamedTuple):
     window: Window
     bias: bool
     flipped: bool
+    finish: Chain | None
 
 
 _CONV_WORDS = [
@@ -79,9 +81,12 @@ def conv_kernel(key: ConvKey, values: Words | None) -> Kernel:
         *([("bias", "r", "f32")] if key.bias else []),
         ("out", "w", "f32"),
     ]
+    more, finish, _ = finish_header(key.finish, "f32")
+    stored[-1:-1] = more
     header = "\n".join(
         [
             bindings(tuple(stored), values is None),
+            finish,
             _constants(key.window),
             words(tuple(_CONV_WORDS), values),
             _FLIPPED if key.flipped else _WEIGHT,
@@ -96,8 +101,10 @@ def _dense(site: Site, inputs: Sequence[Input]) -> list[View]:
     return [dense(site, x) for x in inputs if isinstance(x, View)]
 
 
-def run_conv2d(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View) -> None:
-    """Plan a convolution with an optional bias."""
+def run_conv2d(
+    site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View, finish: Finish | None = None
+) -> None:
+    """Plan a convolution with an optional bias; ``finish`` is applied to each result."""
     if out.size == 0:
         return
     x, w, *bias = _dense(site, inputs)
@@ -106,9 +113,14 @@ def run_conv2d(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, An
             site, "full", [0.0], out
         )
         return
-    _forward(
-        site, x, w, bias, out, attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"], flipped=False
-    )
+    _forward(site, x, w, bias, out, attrs, flipped=False, finish=finish)
+
+
+def _zeros(site: Site, out: View) -> View:
+    """Return one row of zeros like ``out``."""
+    zeros = site.empty((1, *out.shape), out.dtype)
+    run_map(site, "full", [0.0], zeros)
+    return zeros
 
 
 def _forward(
@@ -117,13 +129,12 @@ def _forward(
     w: View,
     bias: list[View],
     out: View,
-    stride: Pair,
-    padding: tuple[Pair, Pair],
-    dilation: Pair,
-    groups: int,
+    attrs: dict[str, Any],
     *,
     flipped: bool,
+    finish: Finish | None,
 ) -> None:
+    stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
     check_turns(site, "conv2d", x.shape[1] // groups * w.shape[2] * (w.shape[3] + 1))
     (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
     (top, bottom), (left, right) = padding
@@ -133,8 +144,9 @@ def _forward(
     blocks = group_blocks * groups
     values = (pixels, blocks, ow, oh * ow, height, width, top, left, c, o, c // groups, group_out, group_blocks)
     groups_of_pixels = -(-pixels // (window.workgroup * 8))
-    key = ConvKey(window, bool(bias), flipped)
-    site.launch(conv_kernel, key, values, [x, w, *bias, out], grid(groups_of_pixels * blocks))
+    key = ConvKey(window, bool(bias), flipped, finish.chain if finish else None)
+    views = [x, w, *bias, *(finish.views if finish else ()), out]
+    site.launch(conv_kernel, key, values, views, grid(groups_of_pixels * blocks))
 
 
 _INPUT_WORDS = [
@@ -152,16 +164,30 @@ _INPUT_WORDS = [
 ]
 
 
+class InputGradKey(NamedTuple):
+    """What distinguishes kernels of the input gradient."""
+
+    window: Window
+    finish: Chain | None
+
+
 @functools.cache
-def input_grad_kernel(window: Window, values: Words | None) -> Kernel:
+def input_grad_kernel(key: InputGradKey, values: Words | None) -> Kernel:
     """Return the kernel of the input gradient for any stride."""
-    stored = (("source", "r", "f32"), ("weight", "r", "f32"), ("out", "w", "f32"))
-    header = "\n".join([bindings(stored, values is None), _constants(window), words(tuple(_INPUT_WORDS), values)])
-    return assemble("conv2d_input_grad", "conv2d_input_grad", header, "rrw", values is None)
+    window = key.window
+    more, finish, _ = finish_header(key.finish, "f32")
+    stored = (("source", "r", "f32"), ("weight", "r", "f32"), *more, ("out", "w", "f32"))
+    header = "\n".join(
+        [bindings(stored, values is None), finish, _constants(window), words(tuple(_INPUT_WORDS), values)]
+    )
+    access = "".join(a for _, a, _ in stored)
+    return assemble("conv2d_input_grad", "conv2d_input_grad", header, access, values is None)
 
 
-def run_input_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View) -> None:
-    """Plan the gradient of a convolution's input from that of its output.
+def run_input_grad(
+    site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View, finish: Finish | None = None
+) -> None:
+    """Plan the gradient of a convolution's input from that of its output; ``finish`` is applied to each result.
 
     With stride 1 it is itself a convolution, of the padded gradient with the turned weight.
     """
@@ -169,7 +195,7 @@ def run_input_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str
         return
     g, w = _dense(site, inputs)
     if g.size == 0 or w.size == 0:
-        run_map(site, "full", [0.0], out)
+        run_reduce(site, "sum", _zeros(site, out), (0,), out, finish=finish)
         return
     stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
     kernel = (w.shape[2], w.shape[3])
@@ -180,18 +206,27 @@ def run_input_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str
             after = out.shape[2 + d] - g.shape[2 + d] + dilation[d] * (kernel[d] - 1) - before
             pads.append((before, after))
         if min(pads[0] + pads[1]) >= 0:
-            _forward(site, g, w, [], out, stride, (pads[0], pads[1]), dilation, groups, flipped=True)
+            turned = {**attrs, "padding": (pads[0], pads[1])}
+            _forward(site, g, w, [], out, turned, flipped=True, finish=finish)
             return
     window = Window(kernel, stride, dilation, True, site.target.workgroup)
     (_, c, height, width), (_, o, oh, ow) = out.shape, g.shape
     values = (out.size, height, width, c, oh, ow, o, padding[0][0], padding[1][0], c // groups, o // groups)
-    site.launch(input_grad_kernel, window, values, [g, w, out], grid(-(-out.size // window.workgroup)))
+    key = InputGradKey(window, finish.chain if finish else None)
+    site.launch(
+        input_grad_kernel,
+        key,
+        values,
+        [g, w, *(finish.views if finish else ()), out],
+        grid(-(-out.size // window.workgroup)),
+    )
 
 
 _WEIGHT_WORDS = [
     "items",
-    "slices",
     "rows_per_slice",
+    "slice_size",
+    "sums_start",
     "rows",
     "height",
     "width",
@@ -209,24 +244,44 @@ _WEIGHT_WORDS = [
 ]
 
 
+class WeightGradKey(NamedTuple):
+    """What distinguishes kernels of the weight gradient; ``sums`` adds that of the bias."""
+
+    window: Window
+    sums: bool
+
+
 @functools.cache
-def weight_grad_kernel(window: Window, values: Words | None) -> Kernel:
+def weight_grad_kernel(key: WeightGradKey, values: Words | None) -> Kernel:
     """Return the kernel of the weight gradient over one slice of rows."""
     stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
-    header = "\n".join([bindings(stored, values is None), _constants(window), words(tuple(_WEIGHT_WORDS), values)])
+    sums = f"const SUMS = {str(key.sums).lower()};"
+    header = "\n".join(
+        [bindings(stored, values is None), _constants(key.window), sums, words(tuple(_WEIGHT_WORDS), values)]
+    )
     return assemble("conv2d_weight_grad", "conv2d_weight_grad", header, "rrw", values is None)
 
 
 SLICED = 8192  # invocations that a weight gradient is spread over at least, if it has the rows
 
 
-def run_weight_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View) -> None:
-    """Plan the gradient of a convolution's weight: slices of the batch's rows, then their sum in a fixed order."""
+def bias_place(shape: Shape) -> int:
+    """Return where a bias gradient starts behind a weight gradient of ``shape``: both can then be bound by themselves."""
+    return -(-size(shape) // 64) * 64
+
+
+def run_weight_grad(
+    site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View, both: View | None = None
+) -> None:
+    """Plan the gradient of a convolution's weight: slices of the batch's rows, then their sum in a fixed order.
+
+    ``both`` [bias_place + out channels] is memory that begins with ``out`` and also receives the bias gradient.
+    """
     if out.size == 0:
         return
     x, g = _dense(site, inputs)
     if x.size == 0 or g.size == 0:
-        run_map(site, "full", [0.0], out)
+        run_map(site, "full", [0.0], out if both is None else both)
         return
     (top, bottom), (left, right) = attrs["padding"]
     groups = attrs["groups"]
@@ -249,12 +304,14 @@ def run_weight_grad(site: Site, op: str, inputs: Sequence[Input], attrs: dict[st
         check_turns(site, op, ow + 1)
         per_slice = min(per_slice, max(1, MOST_TURNS // (ow + 1)))
     slices = -(-rows // per_slice)
-    partial = out if slices == 1 else site.empty((slices, *shape), out.dtype)
+    whole = out if both is None else both
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
     items = slices * tiles
     values = (
-        *(items, slices, per_slice, rows, height, width, oh, ow, top, left, c, o, c // groups, group_out),
-        *(group_blocks, columns, column_blocks),
+        *(items, per_slice, whole.size, bias_place(shape), rows, height, width, oh, ow, top, left, c, o, c // groups),
+        *(group_out, group_blocks, columns, column_blocks),
     )
-    site.launch(weight_grad_kernel, window, values, [x, g, partial], grid(-(-items // window.workgroup)))
+    key = WeightGradKey(window, both is not None)
+    site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(-(-items // window.workgroup)))
     if slices > 1:
-        run_reduce(site, "sum", partial, (0,), out)
+        run_reduce(site, "sum", partial, (0,), whole)

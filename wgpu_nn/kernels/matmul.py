@@ -6,6 +6,7 @@ import functools
 from typing import NamedTuple
 
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.reduce import run_reduce
@@ -23,6 +24,8 @@ class MatmulKey(NamedTuple):
     b: str
     rank: int  # batch axes
     vector_out: bool
+    sums: bool  # whether the columns of b are summed as well
+    finish: Chain | None
     side: int  # workgroup size, or its square root for tiles
 
 
@@ -88,13 +91,22 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
     element = {"vector": "vec4f", "any": "f32", "by_inner": "f32", "by_side": "f32"}
     out = "vec4f" if key.vector_out else "f32"
     if key.vector_out:
-        stores = "if (n < columns()) { out[(start + m * columns() + n) / 4u] = v; }"
+        lanes = ", ".join(f"finish(at + {i}u, v.{lane})" for i, lane in enumerate("xyzw"))
+        stores = f"let at = start + m * columns() + n; if (n < columns()) {{ out[at / 4u] = vec4f({lanes}); }}"
     else:
         stores = "let at = start + m * columns() + n; " + " ".join(
-            f"if (n + {i}u < columns()) {{ out[at + {i}u] = v.{lane}; }}" for i, lane in enumerate("xyzw")
+            f"if (n + {i}u < columns()) {{ out[at + {i}u] = finish(at + {i}u, v.{lane}); }}"
+            for i, lane in enumerate("xyzw")
         )
+    more, finish, _ = finish_header(key.finish, "f32")
+    sums = " ".join(f"if (n + {i}u < columns()) {{ sums[n + {i}u] = v.{lane}; }}" for i, lane in enumerate("xyzw"))
+    stored = (("a", "r", element[key.a]), ("b", "r", element[key.b]), *more, ("out", "w", out))
+    stored += (("sums", "w", "f32"),) if key.sums else ()
     lines = [
-        bindings((("a", "r", element[key.a]), ("b", "r", element[key.b]), ("out", "w", out)), values is None),
+        bindings(stored, values is None),
+        finish,
+        f"const SUMS = {str(key.sums).lower()};",
+        f"fn sums_store(n: u32, v: vec4f) {{ {sums if key.sums else ''} }}",
         words(tuple(names), values),
         _start("a", key.rank),
         _start("b", key.rank),
@@ -119,16 +131,25 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
                 _DOT.format("a", "m: u32, k: u32", "m", "a_row"),
                 _DOT.format("b", "k: u32, n: u32", "n", "b_column"),
             ]
-    return assemble(f"matmul {key.body}", f"matmul_{key.body}", "\n".join(lines), "rrw", values is None)
+    access = "".join(a for _, a, _ in stored)
+    return assemble(f"matmul {key.body}", f"matmul_{key.body}", "\n".join(lines), access, values is None)
 
 
-def run_matmul(site: Site, x: View, y: View, out: View) -> None:
-    """Plan out[..., m, n] = sum over k of x[..., m, k] y[..., k, n]; batches broadcast."""
+def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = None, sums: View | None = None) -> None:
+    """Plan out[..., m, n] = sum over k of x[..., m, k] y[..., k, n]; batches broadcast.
+
+    ``finish`` is applied to each element of ``out``; ``sums`` [n] receives sum over k of y[k, n], if y is a matrix.
+    """
     if out.size == 0:
         return
     inner = x.shape[-1]
     if inner == 0:
-        run_map(site, "full", [0.0], out)
+        # Nothing to add up: zeros, which still go through what follows.
+        zeros = site.empty((1, *out.shape), x.dtype)
+        run_map(site, "full", [0.0], zeros)
+        run_reduce(site, "sum", zeros, (0,), out, finish=finish)
+        if sums is not None:
+            run_map(site, "full", [0.0], sums)
         return
     rows, columns = out.shape[-2:]
     batch = out.shape[:-2]
@@ -144,12 +165,18 @@ def run_matmul(site: Site, x: View, y: View, out: View) -> None:
     per_slice = -(-inner // (slices * STEP)) * STEP
     slices = -(-inner // per_slice)
     values = (*values[:4], slices, per_slice, *values[4:])
-    partial = out if slices == 1 else site.empty((slices, *out.shape), out.dtype)
+    if slices == 1:
+        key = key._replace(finish=finish.chain if finish else None, sums=sums is not None)
+        views = [x, y, *(finish.views if finish else ()), out, *([sums] if sums is not None else [])]
+        site.launch(matmul_kernel, key, values, views, grid(-(-tiles // (1 if key.body == "tile" else key.side))))
+        return
+    partial = site.empty((slices, *out.shape), x.dtype)
     site.launch(
         matmul_kernel, key, values, [x, y, partial], grid(-(-tiles * slices // (1 if key.body == "tile" else key.side)))
     )
-    if slices > 1:
-        run_reduce(site, "sum", partial, (0,), out)
+    run_reduce(site, "sum", partial, (0,), out, finish=finish)
+    if sums is not None:
+        run_reduce(site, "sum", y, (0,), sums)
 
 
 def _slices(site: Site, tiles: int, inner: int) -> int:
@@ -182,7 +209,7 @@ def _variant(
         a = "by_inner" if x.strides[-1] == 1 else "by_side"
         b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
         tiles = -(-rows // (4 * side)) * -(-columns // (4 * side)) * batches
-        return MatmulKey("tile", a, b, rank, vector_out, side), tiles
+        return MatmulKey("tile", a, b, rank, vector_out, False, None, side), tiles
 
     def aligned(v: View, row_stride: int, batch: tuple[int, ...]) -> bool:
         return all(n % 4 == 0 for n in (v.offset, row_stride, *batch))
@@ -191,7 +218,7 @@ def _variant(
     dot = inner % 4 == 0 and x.strides[-1] == 1 and y.strides[-2] == 1 and y.strides[-1] != 1
     if dot and aligned(x, x.strides[-2], a_batch) and aligned(y, y.strides[-1], b_batch):
         tiles = -(-rows // 8) * -(-columns // 4) * batches
-        return MatmulKey("dot", "vector", "vector", rank, vector_out, workgroup), tiles
+        return MatmulKey("dot", "vector", "vector", rank, vector_out, False, None, workgroup), tiles
     vector = columns % 4 == 0 and y.strides[-1] == 1 and aligned(y, y.strides[-2], b_batch)
     tiles = -(-rows // 8) * -(-columns // 8) * batches
-    return MatmulKey("direct", "any", "vector" if vector else "any", rank, vector_out, workgroup), tiles
+    return MatmulKey("direct", "any", "vector" if vector else "any", rank, vector_out, False, None, workgroup), tiles

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES, Kind
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.map import VALUE, load, plan_map, run_map, store
+from wgpu_nn.kernels.fused import Chain, Finish, chain_functions, finish_header
+from wgpu_nn.kernels.map import VALUE, load, plan_map, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import collapse, reduced, size
@@ -67,6 +68,8 @@ class ReduceKey(NamedTuple):
     folded: int
     rows: bool
     final: bool  # a mean divides in its last pass
+    start: Chain | None  # what makes the elements that are folded, from their place in the operand
+    finish: Chain | None
     workgroup: int
 
 
@@ -84,6 +87,8 @@ def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
     names += [f"kept_size{d}" for d in range(key.kept)] + [f"kept_stride{d}" for d in range(key.kept)]
     names += [f"size{d}" for d in range(key.folded)] + [f"stride{d}" for d in range(key.folded)]
     names.append("total")
+    loaded = [("source", "r", dtype.wgsl)]
+    more: list[tuple[str, str, str]] = []
     lines = ["fn start_of(o: u32) -> u32 {", "    var rest = o;", "    var at = start();"]
     for d in reversed(range(key.kept)):
         lines.append(f"    at += {'rest' if d == 0 else f'(rest % kept_size{d}())'} * kept_stride{d}();")
@@ -99,33 +104,57 @@ def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
     else:
         lines.append(f"alias Acc = {VALUE[dtype.kind]};")
         lines.append(f"fn identity() -> Acc {{ return {_pick(_IDENTITY, key.op, dtype.kind)}; }}")
-        lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {load('source', key.dtype, 'at')}; }}")
+        if key.start is None:
+            lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {load('source', key.dtype, 'at')}; }}")
+        else:
+            loaded = [(f"source{n}", "r", DTYPES[leaf.dtype].wgsl) for n, leaf in enumerate(key.start.leaves)]
+            lines.append(chain_functions(key.start, [name for name, _, _ in loaded], function="element"))
+            lines.append("fn load(at: u32, r: u32) -> Acc { return element(at); }")
         lines.append(f"fn combine(a: Acc, b: Acc) -> Acc {{ return {_pick(_COMBINE, key.op, dtype.kind)}; }}")
         value = "a / f32(total())" if key.op == "mean" and key.final else "a"
-        lines.append(f"fn store(i: u32, a: Acc) {{ out[i] = {store(key.dtype, value)}; }}")
-        out = dtype.wgsl
+        more, finish, result = finish_header(key.finish, key.dtype)
+        lines += [finish, f"fn store(i: u32, a: Acc) {{ out[i] = finish(i, {value}); }}"]
+        out = DTYPES[result].wgsl
+    stored = (*loaded, *more, ("out", "w", out))
+    access = "".join(a for _, a, _ in stored)
     header = "\n".join(
         [
-            bindings((("source", "r", dtype.wgsl), ("out", "w", out)), values is None),
+            bindings(stored, values is None),
             f"const WORKGROUP = {key.workgroup}u;",
             f"const RANK = {key.folded}u;",
             words(tuple(names), values),
             *lines,
         ]
     )
-    return assemble(f"{key.op} {key.dtype}", "reduce_rows" if key.rows else "reduce", header, "rw", values is None)
+    return assemble(f"{key.op} {key.dtype}", "reduce_rows" if key.rows else "reduce", header, access, values is None)
 
 
-def run_reduce(site: Site, op: str, x: View, axes: tuple[int, ...], out: View) -> None:
-    """Plan one reduction of ``x`` over ``axes`` into ``out``, which is contiguous."""
+def run_reduce(
+    site: Site,
+    op: str,
+    x: View,
+    axes: tuple[int, ...],
+    out: View,
+    start: Finish | None = None,
+    finish: Finish | None = None,
+) -> None:
+    """Plan one reduction of ``x`` over ``axes`` into ``out``, which is contiguous.
+
+    ``start`` makes the elements of ``x``, which is then the shape and type of what is folded, without memory; ``finish``
+    is applied to each result.
+    """
     if out.size == 0:
         return
     length = size(tuple(x.shape[a] for a in axes))
     if length == 0:
         empty = {"sum": 0, "mean": float("nan"), "prod": 1, "any": False, "all": True}[op]
-        run_map(site, "full", [empty], out)
-        return
-    if length == 1 and op not in ("argmax", "argmin"):
+        if finish is None:
+            run_map(site, "full", [empty], out)
+            return
+        x = site.empty(out.shape, x.dtype)
+        run_map(site, "full", [empty], x)
+        op, axes, start, length = ("any" if x.dtype.kind is Kind.BOOL else "max"), (), None, 1
+    if length == 1 and start is None and finish is None and op not in ("argmax", "argmin"):
         run_map(site, "cast", [x.seen(out.shape, _without(x, axes, len(out.shape)))], out)
         return
     arg = op in ("argmax", "argmin")
@@ -144,10 +173,10 @@ def run_reduce(site: Site, op: str, x: View, axes: tuple[int, ...], out: View) -
         slices = -(-length // MOST_TURNS)
     if slices > 1:
         partial = site.empty((slices, outputs), x.dtype)
-        _pass(site, op, x, axes, partial, slices, rows, False, length)
-        _pass(site, op, partial, (0,), out, 1, False, True, length)
+        _pass(site, op, x, axes, partial, slices, rows, False, length, start, None)
+        _pass(site, op, partial, (0,), out, 1, False, True, length, None, finish)
     else:
-        _pass(site, op, x, axes, out, 1, rows, True, length)
+        _pass(site, op, x, axes, out, 1, rows, True, length, start, finish)
 
 
 def _first_equal(site: Site, op: str, x: View, axis: int, out: View) -> None:
@@ -173,7 +202,17 @@ def _without(x: View, axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def _pass(
-    site: Site, op: str, x: View, axes: tuple[int, ...], out: View, slices: int, rows: bool, final: bool, total: int
+    site: Site,
+    op: str,
+    x: View,
+    axes: tuple[int, ...],
+    out: View,
+    slices: int,
+    rows: bool,
+    final: bool,
+    total: int,
+    start: Finish | None,
+    finish: Finish | None,
 ) -> None:
     keep = [i for i in range(len(x.shape)) if i not in axes]
     kept, (kept_strides,) = collapse(tuple(x.shape[i] for i in keep), [tuple(x.strides[i] for i in keep)])
@@ -183,7 +222,9 @@ def _pass(
     outputs, length = size(kept), size(folded)
     target = site.target
     workgroup = min(256, target.invocations) if rows else target.workgroup
-    key = ReduceKey(op, x.dtype.name, len(kept), len(folded), rows, final, workgroup)
+    chains = [part.chain if part else None for part in (start, finish)]
+    key = ReduceKey(op, x.dtype.name, len(kept), len(folded), rows, final, chains[0], chains[1], workgroup)
     values = (outputs, slices, length, x.offset, *kept, *kept_strides, *folded, *strides, total)
     groups = outputs * slices if rows else -(-outputs * slices // workgroup)
-    site.launch(reduce_kernel, key, values, [x, out], grid(groups))
+    views = [*(start.views if start else [x]), *(finish.views if finish else ()), out]
+    site.launch(reduce_kernel, key, values, views, grid(groups))

@@ -1,0 +1,242 @@
+"""Chains: several map ops as one function of an index, run as a kernel of their own or inside another's loads or stores.
+
+Used by captured steps only, where every size is a constant.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wgpu_nn.dtype import DTYPES, DType, Kind, Scalar
+from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.map import load, store, value_type
+from wgpu_nn.kernels.plan import Site, View, Words, grid
+from wgpu_nn.kernels.source import assemble, bindings
+from wgpu_nn.shape import Shape, collapse, is_row_major
+
+
+class Leaf(NamedTuple):
+    """What a chain starts from. Elements are found at ``offset`` + the coordinates of the index times ``strides``."""
+
+    dtype: str
+    linear: bool  # element i at offset + i: four at once may be loaded
+    offset: int
+    sizes: Shape
+    strides: Shape
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one element for all indices."""
+        return not self.linear and all(s == 0 for s in self.strides)
+
+
+class Arg(NamedTuple):
+    """An operand of a chain's step: a leaf, an earlier step, or a number."""
+
+    role: str  # leaf, step, number, or value: what the kernel around the chain computed
+    index: int
+    number: Scalar = 0
+
+
+class Link(NamedTuple):
+    """One step of a chain: WGSL in x, y, z and i."""
+
+    text: str
+    args: tuple[Arg, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Steps in order; ``outs`` are the steps whose results are stored."""
+
+    leaves: tuple[Leaf, ...]
+    links: tuple[Link, ...]
+    outs: tuple[int, ...]
+
+
+def leaf_of(view: View, shape: Shape) -> Leaf | None:
+    """Return how ``view`` is read by an index over ``shape``, to which its own strides are spread; None if it cannot be."""
+    if len(view.shape) != len(shape):
+        return None
+    if is_row_major(shape, view.strides):
+        return (
+            Leaf(view.dtype.name, view.offset % 4 == 0, view.offset, (), ())
+            if view.offset % 4 == 0
+            else _strided(view, shape)
+        )
+    return _strided(view, shape)
+
+
+def _strided(view: View, shape: Shape) -> Leaf:
+    sizes, (strides,) = collapse(shape, [view.strides])
+    return Leaf(view.dtype.name, False, view.offset, sizes, strides)
+
+
+def literal(value: Scalar, dtype: str) -> str:
+    """Return a number as WGSL of the element type ``dtype``; rounding is that of the shortest decimal, so exact."""
+    kind = DTYPES[dtype].kind
+    if kind is Kind.BOOL:
+        return "true" if value else "false"
+    if kind is Kind.INT:
+        number = int(value)
+        return f"i32({number})" if number > -(2**31) else "(-2147483647 - 1)"
+    number = float(value)
+    if number != number:
+        return "nan()"
+    if number in (float("inf"), float("-inf")) or abs(number) > 3.4028235677973366e38:
+        return "infinity()" if number > 0 else "(-infinity())"
+    return f"f32({number!r})"
+
+
+def _address(leaf: Leaf, i: str) -> str:
+    """Return the WGSL of a strided leaf's place for index ``i``."""
+    if leaf.linear:
+        return f"{leaf.offset}u + {i}" if leaf.offset else i
+    parts = [f"{leaf.offset}u"] if leaf.offset or not leaf.sizes else []
+    inner = 1
+    for d in reversed(range(len(leaf.sizes))):
+        step = leaf.strides[d] & 0xFFFFFFFF
+        if leaf.strides[d]:
+            at = f"({i} / {inner}u)" if inner > 1 else i
+            at = f"({at} % {leaf.sizes[d]}u)" if d else at
+            parts.append(f"{at} * {step}u" if step != 1 else at)
+        inner *= leaf.sizes[d]
+    return " + ".join(parts) or "0u"
+
+
+def chain_functions(
+    chain: Chain, names: Sequence[str], value: str = "", given: frozenset[int] = frozenset(), function: str = "chain"
+) -> str:
+    """Return the WGSL of ``chain``: a function from an index to its results.
+
+    ``names`` are the leaves' bindings. Leaves in ``given`` come as arguments v<n>, as does the element type ``value``
+    of what the kernel around computed, named v.
+    """
+    arguments = ["i: u32"]
+    if value:
+        arguments.append(f"v: {value_type(value)}")
+    lines: list[str] = []
+    for n, (leaf, name) in enumerate(zip(chain.leaves, names, strict=True)):
+        if n in given:
+            arguments.append(f"v{n}: {value_type(leaf.dtype)}")
+        else:
+            lines.append(f"    let v{n} = {load(name, leaf.dtype, _address(leaf, 'i'))};")
+    for n, link in enumerate(chain.links):
+        words = dict(zip("xyz", (_argument(a, link, chain) for a in link.args), strict=False))
+        text = re.sub(r"\b([xyz])\b", lambda m, w=words: w[m[1]], link.text)
+        lines.append(f"    let t{n}: {value_type(link.dtype)} = {text};")
+    types = [value_type(chain.links[o].dtype) for o in chain.outs]
+    if len(types) == 1:
+        body = "\n".join([*lines, f"    return t{chain.outs[0]};"])
+        return f"fn {function}({', '.join(arguments)}) -> {types[0]} {{\n{body}\n}}"
+    fields = ", ".join(f"r{n}: {t}" for n, t in enumerate(types))
+    body = "\n".join([*lines, f"    return Results({', '.join(f't{o}' for o in chain.outs)});"])
+    return f"struct Results {{ {fields} }}\nfn {function}({', '.join(arguments)}) -> Results {{\n{body}\n}}"
+
+
+def _argument(a: Arg, link: Link, chain: Chain) -> str:
+    if a.role == "number":
+        # A number takes the type of the operands beside it; Link.args carry it in ``index`` as a place in the type table.
+        return f"({literal(a.number, _TYPES[a.index])})"
+    return {"leaf": f"v{a.index}", "step": f"t{a.index}", "value": "v"}[a.role]
+
+
+_TYPES = tuple(DTYPES)
+
+
+def number_arg(value: Scalar, dtype: DType) -> Arg:
+    """Return a number as an operand of the element type ``dtype``."""
+    return Arg("number", _TYPES.index(dtype.name), value)
+
+
+class FusedKey(NamedTuple):
+    """What distinguishes fused maps. ``inplace`` gives, per output, the leaf whose memory it replaces, or -1."""
+
+    chain: Chain
+    count: int
+    inplace: tuple[int, ...]
+    workgroup: int
+
+
+@functools.cache
+def fused_kernel(key: FusedKey, values: Words | None) -> Kernel:
+    """Return the kernel that evaluates a chain for every index, four at a time."""
+    chain = key.chain
+    replaced = {leaf: n for n, leaf in enumerate(key.inplace) if leaf >= 0}
+    stored: list[tuple[str, str, str]] = []
+    names: list[str] = []
+    for n, leaf in enumerate(chain.leaves):
+        wgsl = DTYPES[leaf.dtype].wgsl
+        names.append(f"out{replaced[n]}" if n in replaced else f"in{n}")
+        if n not in replaced:
+            stored.append((f"in{n}", "r", f"vec4<{wgsl}>" if leaf.linear else wgsl))
+    for n, o in enumerate(chain.outs):
+        stored.append((f"out{n}", "w", f"vec4<{DTYPES[chain.links[o].dtype].wgsl}>"))
+    linear = [n for n, leaf in enumerate(chain.leaves) if leaf.linear]
+    lines = [
+        f"let a{n} = {names[n]}[{chain.leaves[n].offset // 4}u + i];"
+        if chain.leaves[n].offset
+        else f"let a{n} = {names[n]}[i];"
+        for n in linear
+    ]
+    tail = f"min(4u * i + {{k}}u, {key.count - 1}u)" if key.count % 4 else "4u * i + {k}u"
+    for k, lane in enumerate("xyzw"):
+        loaded = [f"a{n}.{lane} != 0u" if chain.leaves[n].dtype == "bool" else f"a{n}.{lane}" for n in linear]
+        lines.append(f"let e{k} = chain({', '.join([tail.format(k=k), *loaded])});")
+    for n, o in enumerate(chain.outs):
+        field = f".r{n}" if len(chain.outs) > 1 else ""
+        parts = ", ".join(store(chain.links[o].dtype, f"e{k}{field}") for k in range(4))
+        lines.append(f"out{n}[i] = vec4({parts});")
+    header = "\n".join(
+        [
+            bindings(tuple(stored), False),
+            f"const WORKGROUP = {key.workgroup}u;",
+            f"fn steps() -> u32 {{ return {-(-key.count // 4)}u; }}",
+            chain_functions(chain, names, given=frozenset(linear)),
+            "fn compute(i: u32) {",
+            *(f"    {line}" for line in lines),
+            "}",
+        ]
+    )
+    access = "".join(a for _, a, _ in stored)
+    return assemble(f"fused map of {len(chain.links)} ops", "map", header, access, False)
+
+
+def plan_fused_map(
+    site: Site, chain: Chain, leaves: Sequence[View], outs: Sequence[View], inplace: Sequence[int]
+) -> None:
+    """Launch a chain over the elements of its outputs, which are contiguous from the start of their memory."""
+    count = outs[0].size
+    if count == 0:
+        return
+    workgroup = site.target.workgroup
+    key = FusedKey(chain, count, tuple(inplace), workgroup)
+    read = [v for n, v in enumerate(leaves) if n not in inplace]
+    site.launch(fused_kernel, key, (), [*read, *outs], grid(-(-count // (4 * workgroup))))
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A chain that another kernel applies to each result before it stores it; its leaves but the value are ``views``."""
+
+    chain: Chain
+    views: tuple[View, ...]
+
+
+def finish_header(chain: Chain | None, dtype: str) -> tuple[list[tuple[str, str, str]], str, str]:
+    """Return the bindings and the WGSL of ``finish(i, v)``, and the element type that it stores."""
+    if chain is None:
+        kind = value_type(dtype)
+        return [], f"fn finish(i: u32, v: {kind}) -> {DTYPES[dtype].wgsl} {{ return {store(dtype, 'v')}; }}", dtype
+    names = [f"more{n}" for n in range(len(chain.leaves))]
+    stored = [(name, "r", DTYPES[leaf.dtype].wgsl) for name, leaf in zip(names, chain.leaves, strict=True)]
+    out = chain.links[chain.outs[0]].dtype
+    text = chain_functions(chain, names, value=dtype)
+    result = store(out, "chain(i, v)")
+    wrapper = f"fn finish(i: u32, v: {value_type(dtype)}) -> {DTYPES[out].wgsl} {{ return {result}; }}"
+    return stored, f"{text}\n{wrapper}", out
