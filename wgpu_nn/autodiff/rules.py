@@ -95,6 +95,11 @@ def softmax(g: Term, out: Term, x: Term, axis: int) -> Term:
     return out * (g - (g * out).sum(axis, keepdim=True))
 
 
+def row(g: Term | Scalar) -> Any:
+    """Return a cotangent of rows as a column; a number stays one."""
+    return g if isinstance(g, bool | int | float) else g.unsqueeze(1)
+
+
 def log_softmax(g: Term, out: Term, x: Term, axis: int) -> Term:
     return g - out.exp() * g.sum(axis, keepdim=True)
 
@@ -121,7 +126,8 @@ SQRT_PI = math.sqrt(math.pi)
 RULES: dict[str, Sequence[Rule | None] | Each] = {
     "neg": (lambda g, out, x: -g,),
     "abs": (lambda g, out, x: g * x.sign(),),
-    "relu": (lambda g, out, x: (x > 0.0).where(g, 0.0),),
+    # out > 0 where x > 0, and x need not be kept.
+    "relu": (lambda g, out, x: (out > 0.0).where(g, 0.0),),
     "exp": (lambda g, out, x: g * out,),
     "expm1": (lambda g, out, x: g * (out + 1.0),),
     "log": (lambda g, out, x: g / x,),
@@ -192,6 +198,12 @@ RULES: dict[str, Sequence[Rule | None] | Each] = {
     "adaptive_avg_pool2d_grad": (lambda d, out, g, shape: d.run("adaptive_avg_pool2d", d, size=g.shape[2:]),),
     "gather": (lambda g, out, x, index, axis: zeros(g, x.shape).scatter_add(axis, index, g), None),
     "scatter_add": (lambda g, out, x, index, s, axis: g, None, lambda g, out, x, index, s, axis: g.gather(axis, index)),
+    "cross_entropy": (lambda g, out, x, t: g.run("cross_entropy_grad", g, x, t), None),
+    "cross_entropy_grad": (
+        lambda d, out, g, x, t: (d * d.run("cross_entropy_grad", 1.0, x, t)).sum(1),
+        lambda d, out, g, x, t: row(g) * softmax(d, x.softmax(1), x, 1),
+        None,
+    ),
     "softmax": (softmax,),
     "log_softmax": (log_softmax,),
 }

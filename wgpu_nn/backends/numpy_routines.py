@@ -193,6 +193,19 @@ def log_softmax(x: Array, *, axis: int) -> Array:
     return y - np.log(np.exp(y).sum(axis=axis, keepdims=True))
 
 
+def cross_entropy(x: Array, targets: Array) -> Array:
+    """The loss of each row; NaN where a target is out of range."""
+    known = (targets >= 0) & (targets < x.shape[1])
+    picked = np.take_along_axis(log_softmax(x, axis=1), np.where(known, targets, 0)[:, None], axis=1)[:, 0]
+    return np.where(known, -picked, np.nan)
+
+
+def cross_entropy_grad(g: Array, x: Array, targets: Array) -> Array:
+    known = (targets >= 0) & (targets < x.shape[1])
+    hit = np.arange(x.shape[1]) == targets[:, None]
+    return (softmax(x, axis=1) - hit) * np.where(known, g, np.nan)[:, None]
+
+
 ROUTINES: dict[str, Callable[..., Array]] = {
     "matmul": np.matmul,
     "conv2d": conv2d,
@@ -207,6 +220,8 @@ ROUTINES: dict[str, Callable[..., Array]] = {
     "adaptive_avg_pool2d_grad": adaptive_avg_pool2d_grad,
     "gather": gather,
     "scatter_add": scatter_add,
+    "cross_entropy": cross_entropy,
+    "cross_entropy_grad": cross_entropy_grad,
     "softmax": softmax,
     "log_softmax": log_softmax,
 }

@@ -132,12 +132,18 @@ def _folded(i: Instr, filled: dict[Ref, object]) -> object | None:
     return np.asarray(found, i.spec.dtype.numpy)[()]
 
 
+def _number(value: object) -> Operand:
+    return value.item()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _full(i: Instr, value: object) -> Instr:
-    number = value.item()  # pyright: ignore[reportAttributeAccessIssue]
-    return replace(i, op="full", operands=(number,), attrs=(("dtype", i.spec.dtype), ("shape", i.spec.shape)))
+    return replace(i, op="full", operands=(_number(value),), attrs=(("dtype", i.spec.dtype), ("shape", i.spec.shape)))
 
 
 def _numbers_for_fills(i: Instr, filled: dict[Ref, object], specs: dict[Ref, Spec]) -> Instr:
+    if i.op == "cross_entropy_grad":  # its cotangent may be one number for all rows
+        g = i.operands[0]
+        return replace(i, operands=(_number(filled[g]), *i.operands[1:])) if isinstance(g, Ref) and g in filled else i
     if OPS[i.op].category is not Category.MAP or i.op == "cast":
         return i
     operands = list(i.operands)
@@ -146,7 +152,7 @@ def _numbers_for_fills(i: Instr, filled: dict[Ref, object], specs: dict[Ref, Spe
         x = operands[k]
         others = [y for n, y in enumerate(operands) if n != k and isinstance(y, Ref) and n >= first]
         if isinstance(x, Ref) and x in filled and others:
-            number = filled[x].item()  # pyright: ignore[reportAttributeAccessIssue]
+            number = _number(filled[x])
             if isinstance(number, float) and math.isnan(number):
                 continue
             operands[k] = number

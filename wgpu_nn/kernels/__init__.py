@@ -7,6 +7,7 @@ from typing import Any
 
 from wgpu_nn.kernels.conv import run_conv2d, run_input_grad, run_weight_grad
 from wgpu_nn.kernels.index import run_gather, run_scatter_add
+from wgpu_nn.kernels.loss import run_loss
 from wgpu_nn.kernels.map import contiguous, copy, run_map
 from wgpu_nn.kernels.matmul import run_matmul
 from wgpu_nn.kernels.plan import Grid, Input, Site, Target, Template, View, Words, whole
@@ -56,6 +57,8 @@ PLANNERS: dict[str, Planner] = {
         ),
         run_pool,
     ),
+    "cross_entropy": lambda site, op, xs, attrs, out: run_loss(site, xs[0], xs[1], out),
+    "cross_entropy_grad": lambda site, op, xs, attrs, out: run_loss(site, xs[1], xs[2], out, xs[0]),
     "gather": lambda site, op, xs, attrs, out: run_gather(site, xs[0], xs[1], attrs["axis"], out),
     "scatter_add": lambda site, op, xs, attrs, out: run_scatter_add(site, xs[0], xs[1], xs[2], attrs["axis"], out),
     **dict.fromkeys(

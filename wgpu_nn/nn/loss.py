@@ -34,10 +34,9 @@ class CrossEntropyLoss(Module):
             raise ShapeError(
                 f"cross_entropy: expected a target for each of {logits.shape[0]} rows, got {targets.shape[0]}"
             )
-        log_p = logits.log_softmax(1)
-        loss = -log_p.gather(1, targets.unsqueeze(1)).squeeze(1)
+        loss = logits.run("cross_entropy", logits, targets)
         if self.smoothing:
-            loss = loss * (1.0 - self.smoothing) - log_p.mean(1) * self.smoothing
+            loss = loss * (1.0 - self.smoothing) - logits.log_softmax(1).mean(1) * self.smoothing
         return _reduce(loss, self.reduction)
 
 

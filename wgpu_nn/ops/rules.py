@@ -248,3 +248,17 @@ def scatter_add(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
 
 def same(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
     return tensor(op, xs[0], Float)
+
+
+def cross_entropy(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
+    x, targets = tensor(op, xs[0], Float), tensor(op, xs[1], Int)
+    if len(x.shape) != 2 or not x.shape[1] or targets.shape != x.shape[:1]:
+        raise ShapeError(f"{op}: expected logits [batch, classes] and targets [batch], got {list(x.shape)} and {list(targets.shape)}")
+    return Spec(targets.shape, x.dtype)
+
+
+def cross_entropy_grad(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
+    rows = cross_entropy(op, xs[1:], attrs, dtypes)
+    if isinstance(xs[0], Spec) and tensor(op, xs[0], Float).shape != rows.shape:
+        raise ShapeError(f"{op}: expected a cotangent for each of {list(rows.shape)} rows, got {xs[0]}")
+    return Spec(tensor(op, xs[1]).shape, rows.dtype)

@@ -67,5 +67,7 @@ register("adaptive_avg_pool2d", ROUTINE, 1, rules.adaptive_pool2d)
 register("adaptive_avg_pool2d_grad", ROUTINE, 1, rules.like(0, "shape"))
 register("gather", ROUTINE, 2, rules.gather)  # x, index
 register("scatter_add", ROUTINE, 3, rules.scatter_add)  # x, index, source
+register("cross_entropy", ROUTINE, 2, rules.cross_entropy)  # logits, targets: the loss of each row
+register("cross_entropy_grad", ROUTINE, 3, rules.cross_entropy_grad)  # cotangent of each row or of all, logits, targets
 register("softmax", ROUTINE, 1, rules.same)
 register("log_softmax", ROUTINE, 1, rules.same)
