@@ -5,90 +5,16 @@ One table serves all backends: tests/backend compares them, tests/unit checks th
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from wgpu_nn.backends.base import Backend, Handle
+from tests.case import VIEWS, WHOLE, Arg, Case, Tolerance
 from wgpu_nn.backends.numpy_routines import argmax_pool2d
-from wgpu_nn.dtype import Bool, Float, Int, Kind
-
-Shape = tuple[int, ...]
-
-
-def _reversed(shape: Shape) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
-    return shape[::-1], [("permute", {"axes": tuple(reversed(range(len(shape))))})]
-
-
-def _sliced(start: int, step: int, more: Callable[[int], int]) -> Callable[[Shape], Any]:
-    def view(shape: Shape) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
-        ranges = tuple((start if step > 0 else max(n - 1, 0), step, n) for n in shape)
-        return tuple(more(n) for n in shape), [("slice", {"ranges": ranges})]
-
-    return view
-
-
-# A view's name -> the shape that is uploaded for a wanted one, and the view ops that lead from it to that.
-VIEWS: dict[str, Callable[[Shape], tuple[Shape, list[tuple[str, dict[str, Any]]]]]] = {
-    "plain": lambda shape: (shape, []),
-    "transposed": _reversed,
-    "flipped": _sliced(0, -1, lambda n: n),
-    "strided": _sliced(1, 2, lambda n: 2 * n + 1),
-    "offset": lambda shape: (
-        (shape[0] + 1, *shape[1:]),
-        [("slice", {"ranges": ((1, 1, shape[0]), *((0, 1, n) for n in shape[1:]))})],
-    ),
-    "expanded": lambda shape: ((1, *shape[1:]), [("expand", {"shape": shape})]),
-    "repeated": lambda shape: ((*shape[:-1], 1), [("expand", {"shape": shape})]),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Arg:
-    """A tensor operand: its shape, kind and view, and the range that its elements are drawn from."""
-
-    shape: Shape
-    kind: Kind = Float
-    low: float = -2.0
-    high: float = 2.0
-    view: str = "plain"
-    given: Callable[[np.random.Generator], np.ndarray] | None = None  # draws it, where a range does not do
-
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Return what is uploaded; Floats are exact in f32, so that all backends start from the same numbers."""
-        if self.given is not None:
-            return self.given(rng)
-        shape = VIEWS[self.view](self.shape)[0]
-        if self.kind is Float:
-            return rng.uniform(self.low, self.high, shape).astype(np.float32)
-        if self.kind is Int:
-            return rng.integers(int(self.low), int(self.high), shape, endpoint=True)
-        return rng.random(shape) < 0.5
-
-    def place(self, backend: Backend, array: np.ndarray) -> Handle:
-        """Return the operand on a backend: the upload, seen through the view."""
-        handle = backend.upload(array, backend.dtypes[self.kind])
-        for op, attrs in VIEWS[self.view](self.shape)[1]:
-            handle = backend.run(op, handle, **attrs)
-        return handle
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """|got - exact| <= absolute + relative |exact|; ``same`` says that f32 backends agree to the last bit."""
-
-    relative: float
-    absolute: float
-    why: str
-    same: bool = False
-
+from wgpu_nn.dtype import Bool, Float, Int
 
 # One f32 rounding is 6e-8, one unit in the last place (ulp) at most 1.2e-7. "WGSL" is its accuracy table, section 15.7.4.
 COPIED = Tolerance(0, 0, "moves elements, or decides", same=True)
-WHOLE = Tolerance(0, 0, "integers, or the nearest representable number of a table", same=True)
 ROUNDED = Tolerance(6e-8, 1e-45, "WGSL: correctly rounded", same=True)
 DIVIDED = Tolerance(3.6e-7, 0, "WGSL: 2.5 ulp, and a rounding")
 ROOTED = Tolerance(8e-7, 0, "WGSL: 2 ulp for the inverse root, 2.5 for what is divided by it")
@@ -120,34 +46,9 @@ TOLERANCES: dict[str, Tolerance] = {
     "conv2d_weight_grad": Tolerance(1e-6, 5e-5, "sums over the batch and all positions, below 500"),
     **dict.fromkeys(("avg_pool2d", "avg_pool2d_grad", "adaptive_avg_pool2d", "adaptive_avg_pool2d_grad"), SUMMED),
     "max_pool2d_grad": SUMMED,
-    **dict.fromkeys(("softmax", "log_softmax"), NEAR_SUM),
+    **dict.fromkeys(("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad"), NEAR_SUM),
     "normal": NORMAL,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One op on given operands. Attributes that are Kinds stand for the backend's element type of that kind."""
-
-    op: str
-    args: tuple[Arg | float | int | bool, ...]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    grad: bool = True  # where the op has a gradient: whether it is smooth at these points
-    tolerance: Tolerance = WHOLE
-    name: str = ""
-
-    def draw(self) -> list[Any]:
-        """Return the operands' arrays, the same each time."""
-        rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-        return [a.draw(rng) if isinstance(a, Arg) else a for a in self.args]
-
-    def attributes(self, backend: Backend) -> dict[str, Any]:
-        return {k: backend.dtypes[v] if isinstance(v, Kind) else v for k, v in self.attrs.items()}
-
-    def run(self, backend: Backend) -> np.ndarray:
-        """Return the result on a backend."""
-        operands = [a.place(backend, x) if isinstance(a, Arg) else x for a, x in zip(self.args, self.draw())]
-        return backend.download(backend.run(self.op, *operands, **self.attributes(backend)))
 
 
 def _flat(*shape: int, **more: Any) -> Arg:
@@ -226,7 +127,11 @@ def _maps() -> list[Case]:
 
 
 def _sources() -> list[Case]:
-    out = [Case("full", (v,), {"shape": s, "dtype": k}) for v, k in ((0.1, Float), (-3, Int), (True, Bool)) for s in ((), (5,), (2, 0))]
+    out = [
+        Case("full", (v,), {"shape": s, "dtype": k})
+        for v, k in ((0.1, Float), (-3, Int), (True, Bool))
+        for s in ((), (5,), (2, 0))
+    ]
     out += [Case("arange", (a, b), {"shape": (n,)}) for a, b, n in ((0, 1, 7), (5, -2, 4), (-3, 3, 0), (2, 5, 1))]
     out += [Case(op, (7, 3), {"shape": s}) for op in ("uniform", "normal") for s in ((), (1,), (0,), (5, 3), (257,))]
     out += [Case("uniform", (-1, 2**31 - 1), {"shape": (8,)})]
@@ -235,7 +140,8 @@ def _sources() -> list[Case]:
 
 def _reductions() -> list[Case]:
     layouts = [
-        (_flat(), ()), (_flat(1), (0,)), (_flat(7), (0,)), (_flat(3, 5), (1,)), (_flat(3, 5), (0,)), (_flat(3, 5), (0, 1)),
+        (_flat(), ()), (_flat(1), (0,)), (_flat(7), (0,)), (_flat(3, 5), (1,)), (_flat(3, 5), (0,)),
+        (_flat(3, 5), (0, 1)),
         (_flat(2, 3, 4, view="transposed"), (0, 2)), (_flat(2, 3, 4, view="flipped"), (1,)),
         (_flat(4, 3, view="expanded"), (0,)), (_flat(2, 2, 1, 2, 3, 1, 2, 2), (1, 3, 6)), (_flat(3, 0), (0,)),
         (_flat(5, 130), (1,)), (_flat(2, 7, view="strided"), (1,)), (_flat(130, 5), (0,)),
@@ -249,9 +155,14 @@ def _reductions() -> list[Case]:
             out.append(Case(op, (replace(x, kind=kind, **bounds),), {"axes": axes, "keepdim": k % 3 == 0}))
         out.append(Case(op, (_flat(3, 5, low=0.5),), {"axes": (1,), "keepdim": False}))
     out += [Case(op, (_flat(3, 0),), {"axes": (1,), "keepdim": True}) for op in ("sum", "prod")]
-    out += [Case("sum", (_flat(2500),), {"axes": (0,), "keepdim": False}, tolerance=Tolerance(1e-6, 1e-3, "sums of 5000"))]
+    out += [
+        Case("sum", (_flat(2500),), {"axes": (0,), "keepdim": False}, tolerance=Tolerance(1e-6, 1e-3, "sums of 5000"))
+    ]
     for op in ("any", "all"):
-        out += [Case(op, (replace(x, kind=Bool),), {"axes": axes, "keepdim": k % 2 == 0}) for k, (x, axes) in enumerate(layouts)]
+        out += [
+            Case(op, (replace(x, kind=Bool),), {"axes": axes, "keepdim": k % 2 == 0})
+            for k, (x, axes) in enumerate(layouts)
+        ]
         out.append(Case(op, (Arg((3, 0), Bool),), {"axes": (1,), "keepdim": False}))
     for op in ("argmax", "argmin"):
         for k, (x, axes) in enumerate(layouts):
@@ -264,29 +175,39 @@ def _views() -> list[Case]:
     return [
         *(Case("reshape", (x,), {"shape": s}) for x, s in (
             (_flat(6), (2, 3)), (_flat(2, 3, view="transposed"), (6,)), (_flat(4, 6, view="transposed"), (4, 2, 3)),
-            (_flat(), (1, 1)), (_flat(0, 3), (3, 0)), (_flat(2, 3, view="flipped"), (3, 2)), (_flat(4, 3, view="expanded"), (12,)),
+            (_flat(), (1, 1)), (_flat(0, 3), (3, 0)), (_flat(2, 3, view="flipped"), (3, 2)),
+            (_flat(4, 3, view="expanded"), (12,)),
             (_flat(2, 2, 2, view="strided"), (4, 2)))),
-        *(Case("permute", (x,), {"axes": a}) for x, a in ((_flat(2, 3), (1, 0)), (_flat(2, 3, 4, view="strided"), (2, 0, 1)), (_flat(), ()))),
+        *(Case("permute", (x,), {"axes": a}) for x, a in ((_flat(2, 3), (1, 0)),
+        (_flat(2, 3, 4, view="strided"), (2, 0, 1)), (_flat(), ()))),
         *(Case("expand", (x,), {"shape": s}) for x, s in (
-            (_flat(1, 3), (4, 3)), (_flat(), (2, 2)), (_flat(3, 1, view="offset"), (2, 3, 5)), (_flat(1, 2), (0, 2)))),
+            (_flat(1, 3), (4, 3)), (_flat(), (2, 2)), (_flat(3, 1, view="offset"), (2, 3, 5)), (_flat(1, 2),
+            (0, 2)))),
         *(Case("slice", (x,), {"ranges": r}) for x, r in (
-            (_flat(7), ((5, -2, 3),)), (_flat(4, 5, view="transposed"), ((1, 1, 2), (4, -1, 5))), (_flat(3, 3), ((0, 1, 0), (2, 1, 1))))),
+            (_flat(7), ((5, -2, 3),)), (_flat(4, 5, view="transposed"), ((1, 1, 2), (4, -1, 5))), (_flat(3, 3),
+            ((0, 1, 0), (2, 1, 1))))),
         *(Case("slice_assign", (x, v), {"ranges": r}) for x, v, r in (
-            (_flat(7), _flat(3), ((5, -2, 3),)), (_flat(4, 5, view="flipped"), _flat(2, 5, view="expanded"), ((1, 2, 2), (0, 1, 5))),
-            (_flat(3, 2), _flat(0, 2), ((0, 1, 0), (0, 1, 2))), (_flat(), _flat(), ()), (Arg((5,), Bool), Arg((2,), Bool), ((1, 3, 2),)))),
+            (_flat(7), _flat(3), ((5, -2, 3),)), (_flat(4, 5, view="flipped"), _flat(2, 5, view="expanded"),
+            ((1, 2, 2), (0, 1, 5))),
+            (_flat(3, 2), _flat(0, 2), ((0, 1, 0), (0, 1, 2))), (_flat(), _flat(), ()),
+            (Arg((5,), Bool), Arg((2,), Bool), ((1, 3, 2),)))),
         *(Case("cat", xs, {"axis": a}) for xs, a in (
-            ((_flat(2, 3), _flat(2, 4), _flat(2, 1)), 1), ((_flat(2, 3, view="transposed"), _flat(0, 3)), 0), ((_flat(5),), 0),
+            ((_flat(2, 3), _flat(2, 4), _flat(2, 1)), 1), ((_flat(2, 3, view="transposed"), _flat(0, 3)), 0),
+            ((_flat(5),), 0),
             ((Arg((3,), Int), Arg((4,), Int, view="flipped")), 0), ((Arg((2, 3), Bool), Arg((2, 1), Bool)), 1))),
     ]  # fmt: skip
 
 
 def _products() -> list[Case]:
     pairs = [
-        (_flat(1, 1), _flat(1, 1)), (_flat(3, 5), _flat(5, 7)), (_flat(8, 4), _flat(4, 8)), (_flat(9, 17), _flat(17, 12)),
+        (_flat(1, 1), _flat(1, 1)), (_flat(3, 5), _flat(5, 7)), (_flat(8, 4), _flat(4, 8)),
+        (_flat(9, 17), _flat(17, 12)),
         (_flat(0, 3), _flat(3, 2)), (_flat(2, 0), _flat(0, 3)), (_flat(5, 4, view="transposed"), _flat(4, 4)),
         (_flat(4, 8), _flat(8, 5, view="transposed")), (_flat(13, 12), _flat(12, 8, view="transposed")),
-        (_flat(2, 3, 4), _flat(4, 5)), (_flat(2, 1, 3, 4), _flat(5, 4, 2)), (_flat(3, 4, view="strided"), _flat(4, 4, view="flipped")),
-        (_flat(4, 4, view="offset"), _flat(4, 4, view="offset")), (_flat(3, 4, 4, view="expanded"), _flat(3, 4, 8, view="expanded")),
+        (_flat(2, 3, 4), _flat(4, 5)), (_flat(2, 1, 3, 4), _flat(5, 4, 2)),
+        (_flat(3, 4, view="strided"), _flat(4, 4, view="flipped")),
+        (_flat(4, 4, view="offset"), _flat(4, 4, view="offset")),
+        (_flat(3, 4, 4, view="expanded"), _flat(3, 4, 8, view="expanded")),
         (_flat(70, 9), _flat(9, 67)), (_flat(4, 300, low=0, high=1), _flat(300, 4, low=-1, high=1)),
     ]  # fmt: skip
     return [Case("matmul", pair) for pair in pairs]
@@ -312,13 +233,25 @@ def _convolutions() -> list[Case]:
         window = {**_window(), "dilation": (1, 1), "groups": 1, **more}
         n, (o, _, kh, kw) = shape[0], weight
         spans = [d * (k - 1) + 1 for d, k in zip(window["dilation"], (kh, kw))]
-        g = (n, o, *((size + sum(p) - s) // t + 1 for size, p, s, t in zip(shape[2:], window["padding"], spans, window["stride"])))
+        g = (
+            n,
+            o,
+            *(
+                (size + sum(p) - s) // t + 1
+                for size, p, s, t in zip(shape[2:], window["padding"], spans, window["stride"])
+            ),
+        )
         x, w = Arg(shape, view="transposed"), Arg(weight, low=-0.5, high=0.5)
         out += [Case("conv2d", (x, w), window), Case("conv2d", (replace(x, view="plain"), w, _flat(o)), window)]
         out.append(Case("conv2d_input_grad", (Arg(g), w), {"shape": shape, **window}))
         out.append(Case("conv2d_weight_grad", (x, Arg(g, view="flipped")), {"shape": weight, **window}))
     empty = {**_window(), "dilation": (1, 1), "groups": 1}
-    return [*out, Case("conv2d", (_flat(0, 1, 4, 4), _flat(2, 1, 3, 3), _flat(2)), empty)]
+    x, w, g = _flat(0, 1, 4, 4), _flat(2, 1, 3, 3), _flat(0, 2, 2, 2)
+    out += [
+        Case("conv2d", (x, w, _flat(2)), empty),
+        Case("conv2d_input_grad", (g, w), {"shape": (0, 1, 4, 4), **empty}),
+    ]
+    return [*out, Case("conv2d_weight_grad", (x, g), {"shape": (2, 1, 3, 3), **empty})]
 
 
 def _pools() -> list[Case]:
@@ -337,7 +270,12 @@ def _pools() -> list[Case]:
         for include in (True, False):
             out.append(Case("avg_pool2d", (x,), {**window, "include_pad": include}))
             out.append(Case("avg_pool2d_grad", (g,), {"shape": shape, **window, "include_pad": include}))
-    for shape, size in (((2, 3, 24, 24), (8, 8)), ((1, 2, 7, 5), (3, 5)), ((2, 1, 3, 4), (5, 7)), ((1, 2, 6, 5), (1, 1))):
+    for shape, size in (
+        ((2, 3, 24, 24), (8, 8)),
+        ((1, 2, 7, 5), (3, 5)),
+        ((2, 1, 3, 4), (5, 7)),
+        ((1, 2, 6, 5), (1, 1)),
+    ):
         out.append(Case("adaptive_avg_pool2d", (Arg(shape, view="flipped"),), {"size": size}))
         out.append(Case("adaptive_avg_pool2d_grad", (Arg((*shape[:2], *size)),), {"shape": shape}))
     return out
@@ -345,7 +283,8 @@ def _pools() -> list[Case]:
 
 def _indices() -> list[Case]:
     out: list[Case] = []
-    rows = [((7,), (4,), 0), ((5, 3), (5, 6), 1), ((4, 5), (2, 3), 0), ((3, 4, 2), (3, 9, 2), 1), ((3, 4), (3, 0), 1), ((2, 2, 1, 2, 1, 3, 1, 2), (2, 5, 1, 2, 1, 3, 1, 2), 1)]  # fmt: skip
+    rows = [((7,), (4,), 0), ((5, 3), (5, 6), 1), ((4, 5), (2, 3), 0), ((3, 4, 2), (3, 9, 2), 1), ((3, 4),
+        (3, 0), 1), ((2, 2, 1, 2, 1, 3, 1, 2), (2, 5, 1, 2, 1, 3, 1, 2), 1)]  # fmt: skip
     for shape, named, axis in rows:
         index = Arg(named, Int, -shape[axis], shape[axis] - 1)
         for view in ("plain", "flipped", "transposed"):
@@ -359,8 +298,23 @@ def _indices() -> list[Case]:
 
 
 def _rows() -> list[Case]:
-    rows = [(_flat(5), 0), (_flat(3, 7), 1), (_flat(3, 7, view="transposed"), 0), (_flat(2, 3, 4, view="strided"), 1), (_flat(2, 0), 1), (_flat(0, 2), 1), (_flat(3, 1), 1), (_flat(2, 90), 1), (_flat(4, 3, view="expanded"), 0)]  # fmt: skip
-    return [Case(op, (x,), {"axis": axis}) for op in ("softmax", "log_softmax") for x, axis in rows]
+    rows = [(_flat(5), 0), (_flat(3, 7), 1), (_flat(3, 7, view="transposed"), 0),
+        (_flat(2, 3, 4, view="strided"), 1), (_flat(2, 0), 1), (_flat(0, 2), 1), (_flat(3, 1), 1),
+        (_flat(2, 90), 1), (_flat(4, 3, view="expanded"), 0)]  # fmt: skip
+    out = [Case(op, (x,), {"axis": axis}) for op in ("softmax", "log_softmax") for x, axis in rows]
+    for shape, view in (
+        ((5, 3), "plain"),
+        ((1, 1), "plain"),
+        ((4, 7), "transposed"),
+        ((6, 2), "strided"),
+        ((0, 3), "plain"),
+        ((70, 10), "flipped"),
+        ((3, 4), "expanded"),
+    ):
+        x, targets = Arg(shape, view=view), Arg(shape[:1], Int, 0, shape[1] - 1, "flipped")
+        out.append(Case("cross_entropy", (x, targets)))
+        out += [Case("cross_entropy_grad", (g, x, targets)) for g in (_flat(shape[0]), 0.25)]
+    return out
 
 
 def _table() -> dict[str, list[Case]]:

@@ -17,7 +17,7 @@ MODES = ("software-trusted", "software-checked", "gpu-trusted", "gpu-checked")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if BACKEND in item.path.parents or item.path.name == "test_tiny.py":
+        if BACKEND in item.path.parents or item.path.name in ("test_tiny.py", "test_spec_page.py"):
             item.add_marker(pytest.mark.gpu)
 
 

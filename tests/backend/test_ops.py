@@ -19,7 +19,9 @@ def assert_close(case: Case, got: np.ndarray, want: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_wgpu_agrees_with_double_precision_and_numpy(case: Case, any_device: Device, cpu: Device, exact: Device) -> None:
+def test_wgpu_agrees_with_double_precision_and_numpy(
+    case: Case, any_device: Device, cpu: Device, exact: Device
+) -> None:
     want = case.run(exact.backend)
     got = case.run(any_device.backend)
     assert_close(case, got, want)

@@ -116,6 +116,7 @@ def target_of(gpu: Gpu) -> Target:
             gpu.limits["max-compute-invocations-per-workgroup"], gpu.limits["max-compute-workgroup-size-x"]
         ),
         storage=gpu.limits["max-compute-workgroup-storage-size"],
+        bindings=min(gpu.limits["max-storage-buffers-per-shader-stage"], 16),
     )
 
 

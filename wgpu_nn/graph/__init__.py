@@ -1,5 +1,6 @@
 """Capture without a tensor in sight: tracing into a program, simplifying and fusing it, planning, and replay."""
 
+from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.passes import PASSES, simplify
 from wgpu_nn.graph.plan import Plan, Slot, plan_plainly
 from wgpu_nn.graph.program import Input, Instr, Program, Ref
@@ -11,6 +12,7 @@ __all__ = [
     "Plan",
     "Slot",
     "Step",
+    "plan_fused",
     "plan_plainly",
     "Input",
     "Instr",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from wgpu_nn.backends.wgpu import execute
 from wgpu_nn.dtype import DType
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.graph.program import Instr, Program, Ref
-from wgpu_nn.kernels import Grid, Target, Template, View, Words, contiguous, whole
+from wgpu_nn.kernels import PLANNERS, Grid, Target, Template, View, Words, contiguous, copy, whole
 from wgpu_nn.ops import Spec
 from wgpu_nn.shape import Shape, size
 
@@ -65,6 +66,7 @@ class StaticSite:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.homes: dict[Ref, Slot] = {}  # where a value must lie
         self.plan = Plan()
         self.views: dict[Ref, View] = {}
 
@@ -81,6 +83,10 @@ class StaticSite:
         operands = [self.views[x] if isinstance(x, Ref) else x for x in i.operands]
         self.views[i.out] = execute(self, i.op, operands, dict(i.attrs), i.spec)
 
+    def plan_op(self, op: str, operands: Sequence[Any], attrs: Mapping[str, Any], out: View) -> None:
+        """Plan one routine into ``out``."""
+        PLANNERS[op](self, op, operands, attrs, out)
+
     def begin(self, program: Program, constants: dict[Ref, View]) -> None:
         """Give the program's inputs their slots."""
         hosts = [i for i in program.inputs if i.role == "host"]
@@ -96,7 +102,8 @@ class StaticSite:
                 self.plan.consts[i.ref] = slot
                 view = View(slot, given.shape, given.strides, given.offset, given.dtype)
             else:
-                view = whole(i.spec.shape, i.spec.dtype, Slot(i.role, _nbytes(i.spec)))
+                slot = self.homes.get(i.ref) or Slot(i.role, _nbytes(i.spec))
+                view = whole(i.spec.shape, i.spec.dtype, slot)
                 (self.plan.args if i.role == "arg" else self.plan.states)[i.ref] = view.buffer
             self.views[i.ref] = view
 
@@ -109,11 +116,19 @@ class StaticSite:
                 continue
             self.plan.written.add(state)
             if state not in done:
-                self.plan.copies.append((self._plain(self.views[new]), self.plan.states[state]))
+                view = self._plain(self.views[new])
+                if view.buffer.role == "state":  # which may itself be replaced before this copy is made
+                    view = copy(self, view)
+                self.plan.copies.append((view, self.plan.states[state]))
         return self.plan
 
     def _plain(self, view: View) -> View:
         return contiguous(self, view)
+
+    def out(self, ref: Ref, shape: Shape, dtype: DType) -> View:
+        """Return where a result goes."""
+        home = self.homes.get(ref)
+        return self.empty(shape, dtype) if home is None else whole(shape, dtype, home)
 
 
 def _nbytes(spec: Spec) -> int:

@@ -92,13 +92,14 @@ class Step:
             for v, s in zip(args, plan.args.values(), strict=True)
             if s.nbytes
         ]
-        after = [(self._segment(v), self._places[s]) for v, s in plan.copies if s.nbytes]
+        after: list[tuple[Segment, Segment]] = []
         results: list[View] = []
-        for v in plan.outputs:
+        for v in plan.outputs:  # before state is replaced, as a result may be the old one
             buffer = pool.lease(4 * v.size)
             results.append(View(buffer, v.shape, v.strides, 0, v.dtype))
             if v.size:
                 after.append((self._segment(v), Segment(buffer, 0, 4 * v.size)))
+        after += [(self._segment(v), self._places[s]) for v, s in plan.copies if s.nbytes]
         upload = None
         if plan.hosts is not None:
             words = [bits(x, t) for x, t in zip(numbers, self._host_types, strict=True)]

@@ -59,20 +59,10 @@ class Chain:
     outs: tuple[int, ...]
 
 
-def leaf_of(view: View, shape: Shape) -> Leaf | None:
-    """Return how ``view`` is read by an index over ``shape``, to which its own strides are spread; None if it cannot be."""
-    if len(view.shape) != len(shape):
-        return None
-    if is_row_major(shape, view.strides):
-        return (
-            Leaf(view.dtype.name, view.offset % 4 == 0, view.offset, (), ())
-            if view.offset % 4 == 0
-            else _strided(view, shape)
-        )
-    return _strided(view, shape)
-
-
-def _strided(view: View, shape: Shape) -> Leaf:
+def leaf_of(view: View, shape: Shape) -> Leaf:
+    """Return how ``view``, whose strides are over ``shape``, is read by a row-major index over it."""
+    if view.offset % 4 == 0 and is_row_major(shape, view.strides):
+        return Leaf(view.dtype.name, True, view.offset, (), ())
     sizes, (strides,) = collapse(shape, [view.strides])
     return Leaf(view.dtype.name, False, view.offset, sizes, strides)
 

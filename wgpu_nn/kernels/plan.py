@@ -71,6 +71,7 @@ class Target:
     software: bool
     invocations: int  # most per workgroup
     storage: int  # bytes of workgroup memory
+    bindings: int = 8  # storage buffers per kernel; the default is what every WebGPU device has
 
     @property
     def workgroup(self) -> int:

@@ -253,7 +253,9 @@ def same(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
 def cross_entropy(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
     x, targets = tensor(op, xs[0], Float), tensor(op, xs[1], Int)
     if len(x.shape) != 2 or not x.shape[1] or targets.shape != x.shape[:1]:
-        raise ShapeError(f"{op}: expected logits [batch, classes] and targets [batch], got {list(x.shape)} and {list(targets.shape)}")
+        raise ShapeError(
+            f"{op}: expected logits [batch, classes] and targets [batch], got {list(x.shape)} and {list(targets.shape)}"
+        )
     return Spec(targets.shape, x.dtype)
 
 

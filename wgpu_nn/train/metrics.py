@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from wgpu_nn.dtype import Int
-from wgpu_nn.tensor import Device, Tensor, zeros
+from wgpu_nn.tensor import Device, Tensor, arange, zeros
 
 # A read waits for the device. Steps queue up between reads, so there is a bound on their number as well.
 READ_SECONDS = 0.5
@@ -59,6 +59,7 @@ class Window:
 
     def __init__(self, device: Device, room: int = READ_STEPS) -> None:
         self._room = room
+        self._places = arange(room, device=device)
         self._losses = zeros(room, device)
         self._correct = zeros(room, device, Int)
         self._items: list[int] = []
@@ -66,9 +67,10 @@ class Window:
 
     def add(self, loss: Tensor, correct: Tensor, items: int) -> None:
         """Put down a step's mean loss [] and its count of correct answers [] Int; waits for nothing."""
-        place = len(self._items)
-        self._losses = self._losses.set(place, loss)
-        self._correct = self._correct.set(place, correct)
+        # NOTE: not .set(place, loss): kernels of slices differ with the slice's alignment, and would compile as it moves.
+        here = self._places == len(self._items)
+        self._losses = here.where(loss, self._losses)
+        self._correct = here.where(correct, self._correct)
         self._items.append(items)
 
     @property

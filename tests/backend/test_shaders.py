@@ -1,0 +1,272 @@
+"""Each WGSL body by itself, trusted and checked, against NumPy on small awkward sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.case import i32
+from tests.shader_bench import Out, needs, run
+from wgpu_nn import Device
+from wgpu_nn.backends import numpy_routines as reference
+from wgpu_nn.gpu import Gpu
+from wgpu_nn.kernels.source import folder
+
+pytestmark = pytest.mark.usefixtures("trust")
+ROUND: dict[str, Any] = {"rtol": 2e-6, "atol": 2e-6}  # sums of fewer than 40 products of numbers around 1
+
+
+@pytest.fixture
+def gpu(gpu_device: Device) -> Gpu:
+    return gpu_device.gpu
+
+
+def given(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_every_body_has_a_test_here() -> None:
+    import pathlib
+
+    text = "".join(p.read_text() for p in pathlib.Path(__file__).parent.glob("test_shaders*.py"))
+    missing = [p.stem for p in folder().glob("*.wgsl") if f'"{p.stem}"' not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("workgroup", [1, 7, 64])
+def test_map_computes_each_step_once_and_none_beyond(workgroup: int, gpu: Gpu) -> None:
+    x = given(29)
+    text = "fn compute(i: u32) { out[i] = source[i] * 2.0 + f32(i); }"
+    out = run(
+        gpu,
+        "map",
+        {"source": x, "out": Out((40,))},
+        (3, 15, 1),
+        constants={"WORKGROUP": workgroup},
+        sizes={"steps": 29},
+        text=text,
+    )
+    done = min(29, 45 * workgroup)
+    np.testing.assert_array_equal(out[:done], (x * 2 + np.arange(29, dtype=np.float32))[:done])
+    assert (out[29:] == -77).all()
+
+
+SUM = """alias Acc = f32;
+fn start_of(o: u32) -> u32 { return o * row(); }
+fn identity() -> Acc { return 0.0; }
+fn load(at: u32, r: u32) -> Acc { return source[at]; }
+fn combine(a: Acc, b: Acc) -> Acc { return a + b; }
+fn store(i: u32, a: Acc) { out[i] = a; }
+"""
+FIRST = """struct Acc { value: f32, place: u32 }
+fn start_of(o: u32) -> u32 { return o * row(); }
+fn identity() -> Acc { return Acc(-1e30, 0u); }
+fn load(at: u32, r: u32) -> Acc { return Acc(source[at], r); }
+fn combine(a: Acc, b: Acc) -> Acc {
+    if (a.value > b.value || (a.value == b.value && a.place <= b.place)) { return a; }
+    return b;
+}
+fn store(i: u32, a: Acc) { out[i] = f32(a.place); }
+"""
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+@pytest.mark.parametrize("file", ["reduce", "reduce_rows"])
+def test_reduce_folds_slices_of_rows(file: str, slices: int, gpu: Gpu) -> None:
+    x = given(3, 22)
+    constants = {"WORKGROUP": 8, **({"RANK": 1} if file == "reduce" else {})}
+    walk = "fn stride(d: u32) -> u32 { return 1u; } fn count(d: u32) -> u32 { return 22u; }"
+    sizes = {"outputs": 3, "slices": slices, "length": 22, "row": 22}
+    out = run(
+        gpu, file, {"source": x, "out": Out((slices, 3))}, (3, 7, 1), constants=constants, sizes=sizes, text=SUM + walk
+    )
+    want = [part.sum(axis=1) for part in np.array_split(x.astype(np.float64), slices, axis=1)]
+    np.testing.assert_allclose(out, want, **ROUND)
+    places = run(
+        gpu,
+        file,
+        {"source": np.round(x), "out": Out((1, 3))},
+        3,
+        constants=constants,
+        sizes={**sizes, "slices": 1},
+        text=FIRST + walk,
+    )
+    np.testing.assert_array_equal(places[0], np.round(x).argmax(axis=1))
+
+
+def test_reduce_walks_several_folded_axes_with_their_strides(gpu: Gpu) -> None:
+    x = given(4, 3, 5)  # folds axes 0 and 2, backwards along the last
+    walk = """fn stride(d: u32) -> u32 { switch d { case 1u: { return 0xffffffffu; } default: { return 15u; } } }
+    fn count(d: u32) -> u32 { switch d { case 1u: { return 5u; } default: { return 4u; } } }"""
+    text = SUM.replace("o * row()", "o * 5u + 4u").replace("return a + b", "return a * 0.5 + b") + walk
+    out = run(
+        gpu,
+        "reduce",
+        {"source": x, "out": Out((3,))},
+        1,
+        constants={"WORKGROUP": 4, "RANK": 2},
+        sizes={"outputs": 3, "slices": 1, "length": 20},
+        text=text,
+    )
+    want = np.zeros(3)
+    for a in range(4):
+        for b in reversed(range(5)):
+            want = want * 0.5 + x[a, :, b]
+    np.testing.assert_allclose(out, want, **ROUND)
+
+
+@pytest.mark.parametrize("length", [1, 3, 64, 71])
+@pytest.mark.parametrize("file", ["softmax", "softmax_rows"])
+def test_softmax_normalises_strided_rows(file: str, length: int, gpu: Gpu) -> None:
+    x = given(length, 5) * 4
+    text = """fn in_start(row: u32) -> u32 { return row; } fn out_start(row: u32) -> u32 { return row * length(); }
+    fn finish(x: f32, total: f32) -> f32 { return exp(x) / total; }"""
+    sizes = {"rows": 5, "length": length, "in_stride": 5, "out_stride": 1}
+    out = run(gpu, file, {"source": x, "out": Out((5, length))}, 6, constants={"WORKGROUP": 8}, sizes=sizes, text=text)
+    np.testing.assert_allclose(out, reference.softmax(x.T.astype(np.float64), axis=1), rtol=1e-5, atol=1e-7)
+
+
+def test_gather_reads_what_is_named_and_marks_what_is_not_there(gpu: Gpu) -> None:
+    x, index = given(5, 3), i32([0, 4, -1, -5, 5, -6, 2, 2**31 - 1])
+    text = """struct Place { source: u32, index: u32 }
+    fn locate(i: u32) -> Place { return Place(1u, i); }
+    fn missing() -> f32 { return -1.0; }"""
+    sizes = {"items": 8, "limit": 5, "axis_stride": 3}
+    out = run(
+        gpu,
+        "gather",
+        {"source": x, "index": index, "out": Out((9,))},
+        2,
+        constants={"WORKGROUP": 8},
+        sizes=sizes,
+        text=text,
+    )
+    column = x[:, 1]
+    np.testing.assert_array_equal(out, [column[0], column[4], column[4], column[0], -1, -1, column[2], -1, -77])
+
+
+def test_scatter_adds_all_that_is_sent_in_order(gpu: Gpu) -> None:
+    base, index, source = given(4), i32([1, -1, 1, 9, 0, 3]), given(6, seed=1)
+    text = """struct Place { base: u32, index: u32, source: u32, inside: bool }
+    fn locate(i: u32) -> Place { return Place(i, 0u, 0u, i != 0u); }
+    fn axis_of(i: u32) -> u32 { return i; }"""
+    sizes = {"items": 4, "limit": 4, "senders": 6, "index_stride": 1, "source_stride": 1}
+    out = run(
+        gpu,
+        "scatter_add",
+        {"base": base, "index": index, "source": source, "out": Out((5,))},
+        1,
+        constants={"WORKGROUP": 8},
+        sizes=sizes,
+        text=text,
+    )
+    want = base.copy()
+    for k, at in enumerate(index):
+        if at in (1, 3, -1):
+            want[at] += source[k]
+    np.testing.assert_array_equal(out, [*want, -77])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (9, 8, 17), (8, 16, 8), (3, 5, 21)], ids=str)
+@pytest.mark.parametrize("file", ["matmul_direct", "matmul_dot", "matmul_tile"])
+def test_matmul_multiplies_slices_of_batches(file: str, shape: tuple[int, int, int], gpu: Gpu) -> None:
+    rows, inner, columns = shape
+    if file == "matmul_dot" and inner % 4:
+        inner = 4
+    x, y = given(2, rows, inner), given(2, inner, columns, seed=1)
+    slices = 2 if inner >= 16 else 1
+    per_slice = -(-inner // slices)
+    sizes = {"rows": rows, "columns": columns, "inner": inner, "batches": 2, "slices": slices, "per_slice": per_slice}
+    text = """fn a_start(batch: u32) -> u32 { return batch * rows() * inner(); }
+    fn b_start(batch: u32) -> u32 { return batch * inner() * columns(); }
+    fn c_start(batch: u32, slice: u32) -> u32 { return (slice * batches() + batch) * rows() * columns(); }
+    fn c_store(start: u32, m: u32, n: u32, v: vec4f) {
+        for (var i = 0u; i < 4u; i++) { if (n + i < columns()) { out[start + m * columns() + n + i] = v[i]; } }
+    }
+    fn a_one(start: u32, m: u32, k: u32) -> f32 {
+        return select(0.0, a[start + min(m, rows() - 1u) * inner() + min(k, inner() - 1u)], m < rows() && k < inner());
+    }
+    fn b_one(start: u32, k: u32, n: u32) -> f32 {
+        let at = start + min(k, inner() - 1u) * columns() + min(n, columns() - 1u);
+        return select(0.0, b[at], n < columns() && k < inner());
+    }
+    fn b_four(s: u32, k: u32, n: u32) -> vec4f {
+        return vec4f(b_one(s, k, n), b_one(s, k, n + 1u), b_one(s, k, n + 2u), b_one(s, k, n + 3u));
+    }
+    """
+    constants: dict[str, int | bool] = {"WORKGROUP": 8}
+    b: Any = y
+    if file == "matmul_tile":
+        constants = {"SIDE": 4, "TILE": 16, "A_BY_INNER": True, "B_BY_INNER": False}
+        text += """fn a_load(s: u32, m: u32, k: u32) -> vec4f {
+            return vec4f(a_one(s, m, k), a_one(s, m + 1u, k), a_one(s, m + 2u, k), a_one(s, m + 3u, k));
+        }
+        fn b_load(s: u32, k: u32, n: u32) -> vec4f { return b_four(s, k, n); }"""
+        per_slice = sizes["per_slice"] = -(-per_slice // 16) * 16
+        slices = sizes["slices"] = -(-inner // per_slice)
+    else:
+        width = 8 if file == "matmul_direct" else 4
+        tiles_x = -(-columns // width)
+        sizes |= {"tiles_x": tiles_x, "tiles": tiles_x * -(-rows // 8) * 2 * slices}
+        if file == "matmul_direct":
+            text += """fn a_at(s: u32, m: u32, k: u32) -> f32 { return a_one(s, m, k); }
+            fn b_at(s: u32, k: u32, n: u32) -> vec4f { return b_four(s, k, n); }"""
+        else:  # four inner elements at a time
+            text += """fn a_at(s: u32, m: u32, k: u32) -> vec4f {
+                let at = 4u * k;
+                return vec4f(a_one(s, m, at), a_one(s, m, at + 1u), a_one(s, m, at + 2u), a_one(s, m, at + 3u));
+            }
+            fn b_at(s: u32, k: u32, n: u32) -> vec4f {
+                let at = 4u * k;
+                return vec4f(b_one(s, at, n), b_one(s, at + 1u, n), b_one(s, at + 2u, n), b_one(s, at + 3u, n));
+            }"""
+    out = run(
+        gpu,
+        file,
+        {"a": x, "b": b, "out": Out((slices, 2, rows, columns))},
+        (5, 9, 1),
+        constants=constants,
+        sizes=sizes,
+        text=text,
+    )
+    np.testing.assert_allclose(out.sum(axis=0), x.astype(np.float64) @ y, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["cross_entropy", "cross_entropy_grad"])
+def test_cross_entropy_of_rows_and_its_gradient(file: str, gpu: Gpu) -> None:
+    x, targets = given(9, 4) * 5, i32([0, 3, 1, 2, 4, -1, 0, 0, 3])
+    sizes = {
+        "rows": 9,
+        "classes": 4,
+        "logits_start": 0,
+        "logits_row": 4,
+        "logits_class": 1,
+        "targets_start": 0,
+        "targets_row": 1,
+    }
+    if file == "cross_entropy":
+        out = run(
+            gpu, file, {"logits": x, "targets": targets, "out": Out((9,))}, 2, constants={"WORKGROUP": 8}, sizes=sizes
+        )
+        want = reference.cross_entropy(x.astype(np.float64), targets)
+    else:
+        text = "fn cotangent(row: u32) -> f32 { return f32(row) + 1.0; }"
+        out = run(
+            gpu,
+            file,
+            {"logits": x, "targets": targets, "out": Out((9, 4))},
+            2,
+            constants={"WORKGROUP": 8},
+            sizes=sizes,
+            text=text,
+        )
+        want = reference.cross_entropy_grad(np.arange(1.0, 10.0), x.astype(np.float64), targets)
+    np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_body_without_all_that_it_needs_is_refused_by_name(gpu: Gpu) -> None:
+    assert needs("map") == ["WORKGROUP", "steps", "compute"]
+    with pytest.raises(AssertionError, match=r"map needs \['steps', 'compute'\]"):
+        run(gpu, "map", {"out": Out((1,))}, 1, constants={"WORKGROUP": 1})

@@ -1,0 +1,287 @@
+"""The training loop on the GPU, and the MNIST example as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wgpu_nn import Device, Tensor, tensor
+from wgpu_nn.backends.wgpu import Wgpu
+from wgpu_nn.data import ArrayDataset, DataLoader, load_mnist
+from wgpu_nn.gpu import Gpu
+from wgpu_nn.models import ModelConfig
+from wgpu_nn.nn import CrossEntropyLossConfig
+from wgpu_nn.optim import AdamConfig
+from wgpu_nn.train import Trainer, evaluate, metrics, training_step
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "mnist"
+CONFIG = ModelConfig(10, 128)
+Item = tuple[np.ndarray, ...]
+
+
+def scaled(batch: Item) -> Item:
+    return ((batch[0] / 255 - 0.1307) / 0.3081).astype(np.float32), batch[1]
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Item, Item]:
+    return load_mnist(EXAMPLE / "mnist10k.npz")
+
+
+@pytest.fixture
+def make(digits: tuple[Item, Item], gpu_device: Device, tmp_path: Path) -> Callable[..., Trainer]:
+    def made(n: int, run: str = "run", test_device: Device | None = None, device: Device = gpu_device) -> Trainer:
+        (x, y), (x_test, y_test) = digits
+        device.seed(5)
+        return Trainer(
+            CONFIG.init(device.autodiff()),
+            AdamConfig(lr=3e-3).init(),
+            CrossEntropyLossConfig().init(),
+            DataLoader(ArrayDataset(x[:n], y[:n]), 32, shuffle=True, seed=3, transform=scaled),
+            DataLoader(ArrayDataset(x_test[:90], y_test[:90]), 50, shuffle=False, seed=0, transform=scaled),
+            tmp_path / run,
+            CONFIG,
+            test_device,
+        )
+
+    return made
+
+
+def weights(trainer: Trainer) -> dict[str, bytes]:
+    both = {**trainer.model.state(), **trainer.optimizer.state()}
+    return {name: value.numpy().tobytes() for name, value in both.items()}
+
+
+def after_each(trainer: Trainer, action: Callable[[int], object]) -> None:
+    """Let ``action`` see the number of each step when it is done."""
+    step, count = trainer.step, 0
+
+    def counted(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal count
+        out = step(images, targets)
+        count += 1
+        action(count)
+        return out
+
+    trainer.step = counted
+
+
+def test_the_loss_falls_and_the_accuracy_rises_on_real_digits(make: Callable[..., Trainer]):
+    first, *_, last = make(320).fit(4).history
+    assert last.train_loss < 0.6 * first.train_loss
+    assert last.train_accuracy > first.train_accuracy + 0.15
+    assert last.test_accuracy > 0.5
+
+
+def test_in_steady_state_a_step_allocates_nothing_and_compiles_nothing(
+    make: Callable[..., Trainer], gpu_device: Device
+):
+    # Its own device: what other tests have compiled and allocated would hide what this one does.
+    trainer = make(256 + 9, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))))
+    gpu = trainer.device.gpu
+    made: list[tuple[int, int]] = []
+    after_each(trainer, lambda number: made.append((gpu.pool.stats().created, gpu.counts.pipelines)))
+    trainer.fit(3)
+    steps = len(trainer.train)
+    assert steps == 9
+    # From the third step to the last of full size; from the second epoch on, over batches of every size and the tests.
+    assert set(made[2 : steps - 1]) == {made[2]}
+    assert set(made[steps:]) == {made[steps]}
+    gpu.destroy()
+
+
+def test_the_loop_reads_the_device_rarely(make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(metrics, "READ_SECONDS", 1e9)
+    trainer = make(256)
+    counts = trainer.device.gpu.counts
+    reads: list[int] = []
+    after_each(trainer, lambda number: reads.append(counts.reads))
+    trainer.fit(1)
+    assert reads[0] == reads[1] - 2 == reads[-1] - 2  # after the first step: losses and counts
+
+
+def test_a_step_is_a_function_of_tensors_that_waits_for_nothing(gpu_device: Device, digits: tuple[Item, Item]):
+    device = gpu_device.autodiff()
+    model, optimizer = CONFIG.init(device), AdamConfig().init()
+    step = training_step(model, optimizer, CrossEntropyLossConfig().init())
+    (x, y), _ = digits
+    images, targets = scaled((x[:8], y[:8]))
+    before = gpu_device.gpu.counts.copy()
+    loss, correct = step(tensor(images, device), tensor(targets, device))
+    assert gpu_device.gpu.counts.since(before).reads == 0
+    assert loss.shape == correct.shape == ()
+    assert loss.device == correct.device == gpu_device
+    assert 1.5 < loss.item() < 4.0 and 0 <= correct.item() <= 8
+    assert optimizer.steps == 1
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_bit_for_bit(make: Callable[..., Trainer], step: int):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        whole = make(128 + 9, "whole")
+        whole.fit(2)
+        stopped = make(128 + 9)
+        after_each(stopped, lambda number: number == step and signal.raise_signal(signal.SIGINT))
+        assert stopped.fit(2).interrupted
+        resumed = make(128 + 9)
+        resumed.device.seed(99)
+        resumed.fit(2, resume=True)
+        assert weights(resumed) == weights(whole)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_metrics_on_the_cpu_agree_with_those_on_the_gpu_that_trains(make: Callable[..., Trainer]):
+    trainer = make(64, test_device=Device("numpy"))
+    apart = trainer.fit(1).history[0]
+    here = evaluate(trainer.model, trainer.loss, trainer.test)
+    assert apart.test_loss == pytest.approx(here.loss, rel=1e-4)
+    assert abs(apart.test_accuracy - here.accuracy) <= 1 / here.items  # a tie may fall either way
+    assert trainer.model.device == trainer.device
+
+
+# --- the example -----------------------------------------------------------------------------------------------------
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+# The checkout's package, installed or not.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def script(name: str, *args: object) -> Ran:
+    command = [sys.executable, EXAMPLE / name, *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert "Traceback" not in done.stderr
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one tiny epoch on the best adapter."""
+    out = tmp_path_factory.mktemp("train") / "deep" / "run"
+    done = script("train.py", "--epochs", 1, "--limit", 160, "--out", out)
+    assert done.code == 0, done.err
+    assert "device: " in done.out and "conv2: Conv2d(8 -> 16" in done.out and "test acc" in done.out
+    return out
+
+
+@pytest.fixture
+def picture(tmp_path: Path, digits: tuple[Item, Item]) -> Path:
+    Image.fromarray(digits[1][0][0]).save(tmp_path / "digit.png")
+    return tmp_path / "digit.png"
+
+
+def test_the_example_writes_files_that_other_programs_read(trained: Path):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"checkpoint-3", "config.json", "figure.png", "metrics.jsonl", "model.safetensors"}
+    safetensors = pytest.importorskip("safetensors.numpy")
+    arrays: dict[str, Any] = safetensors.load_file(trained / "model.safetensors")
+    assert {name: list(a.shape) for name, a in arrays.items()}["linear1.weight"] == [1024, 512]
+    assert sum(a.size for a in arrays.values()) == 531_178
+    assert json.loads((trained / "config.json").read_text())["model"]["hidden_size"] == 512
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["step"] * 3 + ["epoch"]
+    with Image.open(trained / "figure.png") as image:
+        image.load()
+        assert image.size[0] > 1000 and image.getextrema()[0] != (255, 255)
+
+
+def test_the_example_classifies_image_files(trained: Path, picture: Path, tmp_path: Path):
+    grey = Image.open(picture)
+    Image.eval(grey, lambda value: 255 - value).resize((56, 56), Image.Resampling.NEAREST).save(tmp_path / "ink.png")
+    plain = script("infer.py", picture, "--model", trained)
+    ink = script("infer.py", tmp_path / "ink.png", "--model", trained, "--resize", "--invert", "--device", "numpy")
+    assert plain.code == ink.code == 0, plain.err + ink.err
+    assert plain.out.startswith(f"{picture}: ") and plain.out.rstrip().endswith("%")
+    assert plain.out.split(": ")[1].split()[0] == ink.out.split(": ")[1].split()[0]
+
+
+def test_an_image_of_the_wrong_size_is_one_line_and_the_others_are_classified(
+    trained: Path, picture: Path, tmp_path: Path
+):
+    Image.new("L", (10, 12)).save(tmp_path / "small.png")
+    done = script("infer.py", tmp_path / "small.png", picture, "--model", trained, "--device", "numpy")
+    assert done.code == 1
+    assert done.err.count("\n") == 1 and "28 x 28 pixels, got 10 x 12" in done.err
+    assert done.out.count("\n") == 1 and str(picture) in done.out
+
+
+def test_a_config_of_another_model_is_one_line(trained: Path, picture: Path, tmp_path: Path):
+    config = json.loads((trained / "config.json").read_text())
+    config["model"]["hidden_size"] = 64
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    done = script("infer.py", picture, "--model", tmp_path, "--device", "numpy")
+    assert done.code == 1 and done.out == ""
+    assert done.err.count("\n") == 1 and "linear1.weight" in done.err and "[1024, 64]" in done.err
+
+
+def test_a_run_of_another_config_is_not_overwritten_and_a_finished_one_is_shown_again(trained: Path):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file() and path.suffix != ".png"}
+    other = script("train.py", "--epochs", 1, "--limit", 100, "--out", trained, "--device", "numpy")
+    assert other.code == 1 and other.err.count("\n") == 1 and "overwrite" in other.err
+    resumed = script("train.py", "--epochs", 1, "--lr", 0.5, "--out", trained, "--device", "numpy", "--resume")
+    assert resumed.code == 1 and "config.optimizer.lr is 0.001 there and 0.5 here" in resumed.err
+    again = script("train.py", "--epochs", 1, "--limit", 160, "--out", trained, "--device", "numpy")
+    assert again.code == 0 and "holds this very run" in again.out
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_bad_flags_are_one_line(tmp_path: Path):
+    for flags, message in (
+        (("--device", "wgpu:no such adapter"), "matches none"),
+        (("--data", tmp_path / "none"), "does not exist"),
+        (("--batch-size", 0), "batch_size"),
+    ):
+        done = script("train.py", "--out", tmp_path / "run", *flags)
+        assert done.code == 1 and message in done.err and done.out.count("\n") == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_real_ctrl_c_saves_and_resume_comes_to_the_same_model(tmp_path: Path):
+    flags = ["--epochs", "2", "--limit", "1000", "--device", "numpy"]
+    # The parent may be a background job, which ignores SIGINT and hands that down.
+    start = (
+        "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"sys.path.insert(0, {str(EXAMPLE)!r}); sys.argv[0] = 'train.py'; "
+        f"runpy.run_path({str(EXAMPLE / 'train.py')!r}, run_name='__main__')"
+    )
+    command = [sys.executable, "-u", "-c", start, *flags, "--out", str(tmp_path / "stopped")]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None and process.stderr is not None
+        seen = ""
+        while "batch " not in seen:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            seen += line
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "" and "stopped and saved at step" in out and "--resume" in out
+    step = int(out.split("at step ")[1].split(";")[0])
+    assert 1 <= step < 32
+    resumed = script("train.py", *flags, "--out", tmp_path / "stopped", "--resume")
+    whole = script("train.py", *flags, "--out", tmp_path / "whole")
+    assert resumed.code == whole.code == 0, resumed.err + whole.err
+    files = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("stopped", "whole")]
+    assert files[0] == files[1]

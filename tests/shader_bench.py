@@ -1,0 +1,93 @@
+"""Runs one WGSL body by itself: a small header, NumPy buffers, one launch; no tensors and no ops in between."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from wgpu_nn.dtype import DTYPES
+from wgpu_nn.gpu import Gpu
+from wgpu_nn.kernels.source import assemble, body, words
+
+_WGSL = {d.numpy: d.wgsl for d in DTYPES.values() if d.wgsl} | {np.dtype(np.uint32): "u32"}
+# Hooks by which captured steps extend a body; alone, it runs without.
+_HOOKS = {
+    "finish": "fn finish(i: u32, v: f32) -> f32 { return v; }",
+    "SUMS": "const SUMS = false;",
+    "sums_store": "fn sums_store(n: u32, v: vec4f) { }",
+}
+_serial = itertools.count()
+GUARD = 64  # bytes behind each buffer's end that must stay as they are
+
+
+class Out:
+    """A buffer that the body writes: its shape and type, filled with a mark beforehand."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: type[np.generic] = np.float32, element: str = "") -> None:
+        self.mark = np.full(shape, -77, dtype)
+        self.element = element
+
+
+def needs(file: str) -> list[str]:
+    """Return the names that a body says its header must supply."""
+    comments = re.match(r"(?://[^\n]*\n)+", body(file))
+    assert comments and "needs:" in comments[0], f"{file} does not say what it needs"
+    return re.findall(r"\w+", comments[0].split("needs:")[1])
+
+
+def run(
+    gpu: Gpu,
+    file: str,
+    buffers: Mapping[str, np.ndarray | Out],
+    groups: int | tuple[int, int, int],
+    *,
+    constants: Mapping[str, int | bool] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    text: str = "",
+    elements: Mapping[str, str] | None = None,
+) -> np.ndarray:
+    """Launch ``shaders/<file>.wgsl`` and return what it wrote to its one Out.
+
+    ``constants`` become WGSL constants, ``sizes`` functions that return a u32, ``text`` is appended as it is, and
+    ``elements`` gives a buffer's element type where it is not that of its array.
+    """
+    lines = []
+    for i, (name, value) in enumerate(buffers.items()):
+        array = value.mark if isinstance(value, Out) else value
+        element = (elements or {}).get(name) or (value.element if isinstance(value, Out) else "") or _WGSL[array.dtype]
+        access = "read_write" if isinstance(value, Out) else "read"
+        lines.append(f"@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;")
+    for name, value in (constants or {}).items():
+        lines.append(f"const {name} = {str(value).lower() if isinstance(value, bool) else f'{value}u'};")
+    if sizes:
+        lines.append(words(tuple(sizes), tuple(sizes.values())))
+    lines.append(text)
+    wanted = needs(file)
+    header = "\n".join(lines)
+    lines += [
+        hook for name, hook in _HOOKS.items() if name in wanted and not re.search(rf"(?:fn|const) {name}\b", header)
+    ]
+    header = "\n".join(lines)
+    missing = [n for n in wanted if not re.search(rf"(?:fn|const|alias|struct) {n}\b", header)]
+    assert not missing, f"{file} needs {missing}"
+    access = "".join("w" if isinstance(b, Out) else "r" for b in buffers.values())
+    kernel = assemble(f"{file} alone {next(_serial)}", file, header, access, False)
+    leases = []
+    out = None
+    for value in buffers.values():
+        array = value.mark if isinstance(value, Out) else np.ascontiguousarray(value)
+        lease = gpu.pool.lease(array.nbytes + GUARD)
+        guarded = np.concatenate([array.view(np.uint32).ravel(), np.full(GUARD // 4, 0xABCD, np.uint32)])
+        gpu.stream.upload(lease, guarded)
+        leases.append(lease)
+        if isinstance(value, Out):
+            out = (lease, value.mark)
+    assert out is not None
+    gpu.stream.launch(kernel, leases, groups if isinstance(groups, tuple) else (groups, 1, 1))
+    lease, mark = out
+    data = np.frombuffer(gpu.stream.read(lease, 0, mark.nbytes + GUARD), np.uint32)
+    assert (data[-GUARD // 4 :] == 0xABCD).all(), "wrote beyond the end"
+    return data[: -GUARD // 4].view(mark.dtype).reshape(mark.shape)

@@ -1,0 +1,146 @@
+"""What the training loop is made of, part by part: a module's file, the window of metrics, the log, the progress."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wgpu_nn import Device, tensor
+from wgpu_nn.data import ArrayDataset, DataLoader
+from wgpu_nn.errors import DataError, RecordError
+from wgpu_nn.nn import DropoutConfig, Linear, LinearConfig
+from wgpu_nn.record import load_module, save_module
+from wgpu_nn.train import EpochRecord, Lines, Snapshot, progress, read_log
+from wgpu_nn.train.log import Log
+from wgpu_nn.train.metrics import Sums, Window
+
+
+def layer(device: Device, width: int = 10) -> Linear:
+    return LinearConfig(784, width).init(device)
+
+
+# --- a module's file -------------------------------------------------------------------------------------------------
+def test_a_module_comes_back_from_its_file_on_another_device(tmp_path: Path):
+    device = Device("numpy")
+    first, second = layer(device), layer(Device("numpy:f64").autodiff())
+    save_module(first, tmp_path / "m.safetensors", {"config": "{}"})
+    load_module(second, tmp_path / "m.safetensors")
+    for name, value in first.state().items():
+        assert np.array_equal(second.state()[name].numpy(), value.numpy())
+    assert second.device == Device("numpy:f64").autodiff()
+
+
+def test_a_file_that_is_missing_truncated_foreign_or_another_models_leaves_the_module_alone(tmp_path: Path):
+    device = Device("numpy")
+    module, path = layer(device), tmp_path / "m.safetensors"
+    before = {name: value.numpy().tobytes() for name, value in module.state().items()}
+
+    def check(match: str) -> None:
+        with pytest.raises(RecordError, match=match):
+            load_module(module, path)
+        assert {name: value.numpy().tobytes() for name, value in module.state().items()} == before
+
+    check("m.safetensors")
+    save_module(module, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    check("safetensors file")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" * 100)
+    check("safetensors file")
+    save_module(layer(device, 11), path)
+    check(r"weight of Float \[784, 10\], got Float \[784, 11\]")
+    save_module(DropoutConfig(0.5).init(), path)
+    check(r"another model: missing \['bias', 'weight'\]")
+
+
+def test_an_empty_data_set_is_a_data_error():
+    with pytest.raises(DataError, match="at least one item"):
+        DataLoader(ArrayDataset(np.zeros((0, 28, 28)), np.zeros(0, np.int32)), 32, shuffle=True, seed=0)
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+def test_a_window_gives_back_what_was_put_in_and_asks_to_be_read_when_full():
+    device = Device("numpy")
+    window = Window(device, room=3)
+    assert window.due
+    assert window.read() == []
+    assert not window.due
+    for turn in range(2):
+        for i in range(3):
+            assert not window.due
+            window.add(tensor(0.5 * i + turn, device), tensor(i, device), 7)
+        assert window.due
+        assert [(v.loss, v.correct, v.items) for v in window.read()] == [(0.5 * i + turn, i, 7) for i in range(3)]
+
+
+def test_means_over_nothing_are_nan():
+    empty = Sums().metrics()
+    assert math.isnan(empty.loss) and math.isnan(empty.accuracy) and empty.items == 0
+
+
+def test_a_log_that_is_none_is_a_record_error(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(RecordError, match="readable"):
+        read_log(path)
+    for text in ("[1]\n", "{}\n", "no\n"):
+        path.write_text(text)
+        with pytest.raises(RecordError, match="line 1"):
+            read_log(path)
+    with pytest.raises(RecordError, match="append"):
+        Log(tmp_path / "none" / "m.jsonl").write([{"kind": "step"}])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+NOW = Snapshot(2, 10, 45, 141, 0.83124, 0.731, 1412.4, 130.2)
+RECORD = EpochRecord(2, 282, 0.3, 0.905, 0.2, 0.928, 65.0, 1466.1)
+
+
+def shown(out: io.StringIO) -> str:
+    show = progress(out)
+    show.begin()
+    for _ in range(3):
+        show.update(NOW)
+    show.epoch(RECORD)
+    show.note("[note]")
+    show.end()
+    return out.getvalue()
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then():
+    assert shown(io.StringIO()).splitlines() == [
+        "epoch 2/10  batch 45/141  loss 0.8312  acc 73.10%  1,412 images/s  2:10 min left",
+        "  epoch  train loss  train acc   test loss   test acc      time   images/s",
+        "      2      0.3000     90.50%      0.2000     92.80%  1:05 min      1,466",
+        "[note]",
+    ]
+
+
+def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    text = shown(Terminal())
+    assert "epoch 2/10" in text and "━" in text and "2:10 min left" in text and "\x1b" in text
+    assert "[note]" in text and "92.80%" in text
+
+
+def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
+    real = builtins.__import__
+
+    def absent(name: str, *args: Any) -> Any:
+        if name.split(".")[0] == "rich":
+            raise ImportError(name)
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    assert isinstance(progress(Terminal()), Lines)
+    assert "\x1b" not in shown(Terminal())

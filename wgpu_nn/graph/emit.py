@@ -1,0 +1,301 @@
+"""From fused units to launches: builds each unit's chains, and hands them to the planners of its routine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wgpu_nn.dtype import DTYPES, DType
+from wgpu_nn.graph.fuse import Fused, Group, Unit, fuse
+from wgpu_nn.graph.plan import Plan, Slot, StaticSite
+from wgpu_nn.graph.program import Instr, Program, Ref
+from wgpu_nn.kernels import Target, View, whole
+from wgpu_nn.kernels.conv import bias_place, run_conv2d, run_input_grad, run_weight_grad
+from wgpu_nn.kernels.expressions import expression
+from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
+from wgpu_nn.kernels.matmul import run_matmul
+from wgpu_nn.kernels.pool import run_pool
+from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.ops import OPS, Category, Spec
+from wgpu_nn.shape import broadcast_strides, size
+
+ALIGN = 256  # bytes: where WebGPU lets a binding start
+
+
+def plan_fused(program: Program, constants: dict[Ref, View], target: Target) -> Plan:
+    """Plan a program with fusion."""
+    return _Emitter(fuse(program, target.bindings), target).run(constants)
+
+
+class _ChainBuilder:
+    """Collects the leaves and links of one chain."""
+
+    def __init__(self, emitter: _Emitter, value: Ref | None) -> None:
+        self.emitter, self.value = emitter, value
+        self.leaves: list[Leaf] = []
+        self.views: list[View] = []
+        self.sources: list[Ref] = []  # what each leaf shows
+        self.links: list[Link] = []
+        self.step: dict[Ref, int] = {}
+
+    def add(self, i: Instr, single: bool = False) -> int:
+        """Append one map, or a cheap value that it reads; ``single`` ones are the same for every index."""
+        types = _operand_types(i, self.emitter.specs)
+        args = tuple(self._arg(x, i, t) for x, t in zip(i.operands, types, strict=True))
+        first = types[1] if i.op == "where" else types[0] if types else i.spec.dtype
+        text = expression(i.op, first, i.spec.dtype)
+        if single:
+            text = text.replace("i32(i)", "0").replace(", i)", ", 0u)")
+        self.links.append(Link(text, args, i.spec.dtype.name))
+        self.step[i.out] = len(self.links) - 1
+        return self.step[i.out]
+
+    def _arg(self, x: Ref | float | int | bool, i: Instr, dtype: DType) -> Arg:
+        if not isinstance(x, Ref):
+            return number_arg(x, dtype)
+        s = self.emitter.fused.source(x)
+        if s == self.value:
+            return Arg("value", 0)
+        if s in self.step:
+            return Arg("step", self.step[s])
+        cheap = self.emitter.fused.cheap.get(s)
+        if cheap is not None and size(cheap.spec.shape) in (1, size(i.spec.shape)):
+            single = size(cheap.spec.shape) == 1 and size(i.spec.shape) != 1
+            return Arg("step", self.add(cheap, single))
+        view = self.emitter.site.views[x]
+        spread = view.seen(i.spec.shape, broadcast_strides(view.shape, view.strides, i.spec.shape))
+        leaf = leaf_of(spread, i.spec.shape)
+        for n, (known, v) in enumerate(zip(self.leaves, self.views, strict=True)):
+            if v.buffer is view.buffer and known == leaf:
+                return Arg("leaf", n)
+        self.leaves.append(leaf)
+        self.views.append(spread)
+        self.sources.append(s)
+        return Arg("leaf", len(self.leaves) - 1)
+
+    def chain(self, outs: Sequence[Ref]) -> Chain:
+        return Chain(tuple(self.leaves), tuple(self.links), tuple(self.step[r] for r in outs))
+
+
+class _Emitter:
+    def __init__(self, fused: Fused, target: Target) -> None:
+        self.fused, self.program = fused, fused.program
+        self.specs = fused.program.specs()
+        self.made = {i.out: i for i in fused.program.instrs}
+        self.site = StaticSite(target)
+        self.done: set[Ref] = set()  # states replaced in place
+        self.arenas: dict[int, list[Slot]] = {}
+
+    def run(self, constants: dict[Ref, View]) -> Plan:
+        for n, group in enumerate(self.fused.groups):
+            self.arenas[n] = self._make_arenas(group)
+        self.site.begin(self.program, constants)
+        grouped = {id(u): n for n, g in enumerate(self.fused.groups) for u in g.units}
+        waiting = {n: len(g.units) for n, g in enumerate(self.fused.groups)}
+        for position, unit in enumerate(self.fused.units):
+            n = grouped.get(id(unit))
+            if n is None:
+                self._unit(unit, position)
+                continue
+            waiting[n] -= 1
+            if not waiting[n]:
+                self._group(self.fused.groups[n], self.arenas[n])
+        for r in self.program.results():
+            self._view(r)
+        return self.site.end(self.program, self.done)
+
+    # --- values ----------------------------------------------------------------------------------------------------
+    def _view(self, ref: Ref) -> View:
+        """Return where a value lies; views of others are made when they are asked for."""
+        if ref not in self.site.views:
+            i = self.made[ref]
+            if OPS[i.op].category is Category.VIEW:
+                self._view(i.refs[0])
+                self.site.run(i)
+        return self.site.views[ref]
+
+    def _prepare(self, instrs: Sequence[Instr], own: set[Ref]) -> None:
+        for i in instrs:
+            for r in i.refs:
+                s = self.fused.source(r)
+                if s in own:
+                    continue
+                if s in self.fused.cheap and s not in self.site.views:
+                    self._prepare([self.fused.cheap[s]], own)
+                else:
+                    self._view(r)
+
+    def _store(self, ref: Ref, view: View) -> None:
+        spec = self.specs[ref]
+        self.site.views[ref] = whole(spec.shape, spec.dtype, view.buffer)
+
+    # --- units -----------------------------------------------------------------------------------------------------
+    def _unit(self, unit: Unit, position: int) -> None:
+        own = {i.out for i in unit.instrs}
+        self._prepare(unit.instrs, own)
+        if unit.core is None:
+            self._maps(unit, position)
+            return
+        core = unit.core
+        finish: Finish | None = None
+        result = core
+        if unit.maps:
+            result = self.fused.stored(unit)[-1]
+            builder = _ChainBuilder(self, core.out)
+            for m in unit.maps:
+                builder.add(m)
+            finish = Finish(builder.chain([result.out]), tuple(builder.views))
+        if core.op == "conv2d_weight_grad" and unit.sums:
+            self._weight_grad(core, unit.sums)
+            return
+        out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
+        self._core(unit, core, out, finish)
+        self._store(result.out, out)
+
+    def _weight_grad(self, core: Instr, sums: Instr) -> None:
+        operands = [self.site.views[x] for x in core.refs]
+        both = self._both(core, sums)
+        run_weight_grad(self.site, core.op, operands, dict(core.attrs), self._result(core), both)
+        self._result(sums)
+
+    def _core(self, unit: Unit, core: Instr, out: View, finish: Finish | None) -> None:
+        site, attrs = self.site, dict(core.attrs)
+        if core.op in ("sum", "mean", "prod", "max", "min", "any", "all"):
+            start = None
+            if unit.before is None:
+                x = self.site.views[core.refs[0]]
+            else:
+                builder = _ChainBuilder(self, None)
+                for m in unit.before.maps:
+                    builder.add(m)
+                last = self.fused.source(core.refs[0])
+                start = Finish(builder.chain([last]), tuple(builder.views))
+                spec = self.specs[core.refs[0]]
+                x = whole(spec.shape, spec.dtype, None)
+            run_reduce(site, core.op, x, attrs["axes"], out, start, finish)
+            return
+        operands = [site.views[x] if isinstance(x, Ref) else x for x in core.operands]
+        if core.op == "matmul":
+            sums = self._result(unit.sums) if unit.sums else None
+            run_matmul(site, operands[0], operands[1], out, finish, sums)  # pyright: ignore[reportArgumentType]
+        elif core.op == "conv2d":
+            run_conv2d(site, core.op, operands, attrs, out, finish)
+        elif core.op == "conv2d_input_grad":
+            run_input_grad(site, core.op, operands, attrs, out, finish)
+        elif core.op == "adaptive_avg_pool2d":
+            run_pool(site, core.op, operands, attrs, out, finish)
+        else:
+            site.plan_op(core.op, operands, attrs, out)
+
+    def _result(self, i: Instr) -> View:
+        out = self.site.out(i.out, i.spec.shape, i.spec.dtype)
+        self._store(i.out, out)
+        return out
+
+    def _both(self, weight: Instr, bias: Instr) -> View:
+        """Return memory in which a weight's gradient and its bias's lie one after the other."""
+        count = bias_place(weight.spec.shape) + size(bias.spec.shape)
+        w, b = self.site.homes.get(weight.out), self.site.homes.get(bias.out)
+        after = 4 * bias_place(weight.spec.shape)
+        if w is not None and b is not None and w.parent is b.parent and b.offset == w.offset + after:
+            return whole((count,), weight.spec.dtype, Slot("temp", 4 * count, w.parent, w.offset))
+        home = Slot("temp", 4 * count)
+        self.site.homes[weight.out] = Slot("temp", 4 * size(weight.spec.shape), home, 0)
+        self.site.homes[bias.out] = Slot("temp", 4 * size(bias.spec.shape), home, after)
+        return whole((count,), weight.spec.dtype, home)
+
+    # --- maps ------------------------------------------------------------------------------------------------------
+    def _maps(self, unit: Unit, position: int) -> None:
+        builder = _ChainBuilder(self, None)
+        for m in unit.maps:
+            builder.add(m)
+        stored = self.fused.stored(unit) or unit.maps[-1:]
+        outs: list[View] = []
+        inplace: list[int] = []
+        for m in stored:
+            state = self._replaceable(m.out, builder, position, inplace)
+            if state is None:
+                outs.append(self.site.out(m.out, m.spec.shape, m.spec.dtype))
+                inplace.append(-1)
+            else:
+                leaf = builder.sources.index(state)
+                outs.append(whole(m.spec.shape, m.spec.dtype, self.site.plan.states[state]))
+                inplace.append(leaf)
+                self.done.add(state)
+            self._store(m.out, outs[-1])
+        plan_fused_map(self.site, builder.chain([m.out for m in stored]), builder.views, outs, inplace)
+
+    def _replaceable(self, ref: Ref, builder: _ChainBuilder, position: int, taken: list[int]) -> Ref | None:
+        """Return the state whose memory may receive ``ref`` at once: read here element by element, and nowhere later."""
+        for state, new in self.program.updates.items():
+            if self.fused.source(new) != ref or state == new or builder.sources.count(state) != 1:
+                continue
+            n = builder.sources.index(state)
+            results = {self._root(r) for r in self.program.results()}
+            if not builder.leaves[n].linear or builder.leaves[n].offset or n in taken or state in results:
+                continue
+            if not any(state in self.fused.touched(u) for u in self.fused.units[position + 1 :]):
+                return state
+        return None
+
+    def _root(self, ref: Ref) -> Ref:
+        while ref in self.made and OPS[self.made[ref].op].category is Category.VIEW:
+            ref = self.made[ref].refs[0]
+        return ref
+
+    # --- groups ----------------------------------------------------------------------------------------------------
+    def _make_arenas(self, group: Group) -> list[Slot]:
+        """Lay the group's tensors side by side, one arena per operand, alike in all of them."""
+        offsets: list[int] = []
+        at = 0
+        for ref in group.leaves[0]:
+            offsets.append(at)
+            at += -(-4 * size(self.specs[ref].shape) // ALIGN) * ALIGN
+        arenas: list[Slot] = []
+        for column in group.leaves:
+            state = column[0] in self.program.updates
+            arena = Slot("arena" if state else "temp", at)
+            for ref, offset in zip(column, offsets, strict=True):
+                nbytes = 4 * size(self.specs[ref].shape)
+                self.site.homes[ref] = Slot("state" if state else "temp", nbytes, arena, offset)
+            if state:
+                self.site.plan.arenas.append((arena, dict(zip(column, offsets, strict=True))))
+            arenas.append(arena)
+        return arenas
+
+    def _group(self, group: Group, arenas: Sequence[Slot]) -> None:
+        first = group.units[0]
+        self._prepare([i for u in group.units for i in u.instrs], {i.out for u in group.units for i in u.instrs})
+        builder = _ChainBuilder(self, None)
+        for m in first.maps:
+            builder.add(m)
+        columns = {column[0]: n for n, column in enumerate(group.leaves)}
+        count = arenas[0].nbytes // 4
+        views: list[View] = []
+        leaves: list[Leaf] = []
+        for leaf, view, source in zip(builder.leaves, builder.views, builder.sources, strict=True):
+            if source in columns:
+                view = whole((count,), view.dtype, arenas[columns[source]])
+                leaf = Leaf(leaf.dtype, True, 0, (), ())
+            views.append(view)
+            leaves.append(leaf)
+        firsts = [column[0] for column in group.outs]
+        updated = {self.fused.source(new): state for state, new in self.program.updates.items()}
+        inplace = [builder.sources.index(updated[r]) for r in firsts]
+        outs = [views[n] for n in inplace]
+        chain = builder.chain(firsts)
+        plan_fused_map(self.site, Chain(tuple(leaves), chain.links, chain.outs), views, outs, inplace)
+        for column in group.outs:
+            for ref in column:
+                self.done.add(updated[ref])
+                self._store(
+                    ref, whole(self.specs[ref].shape, self.specs[ref].dtype, self.site.plan.states[updated[ref]])
+                )
+
+
+def _operand_types(i: Instr, specs: dict[Ref, Spec]) -> list[DType]:
+    """Return each operand's element type; numbers take that of the tensors beside them."""
+    if i.op in ("uniform", "normal", "arange"):
+        return [DTYPES["i32"]] * len(i.operands)
+    beside = [specs[x].dtype for x in (i.operands[1:] if i.op == "where" else i.operands) if isinstance(x, Ref)]
+    other = beside[0] if beside else i.spec.dtype
+    return [specs[x].dtype if isinstance(x, Ref) else other for x in i.operands]
