@@ -57,15 +57,16 @@ fn to_int(x: f32) -> i32 {
 }
 
 // Python's floor division and remainder: the remainder has the divisor's sign. Division by 0 gives 0 for Ints.
+// NOTE: no %, which Vulkan leaves undefined for negative operands; an H100 takes that at its word.
 fn floor_div_i(x: i32, y: i32) -> i32 {
     if (y == 0) { return 0; }
     let q = x / y;
-    return select(q, q - 1, x % y != 0 && ((x < 0) != (y < 0)));
+    return select(q, q - 1, x - q * y != 0 && ((x < 0) != (y < 0)));
 }
 
 fn remainder_i(x: i32, y: i32) -> i32 {
     if (y == 0) { return 0; }
-    let r = x % y;
+    let r = x - x / y * y;
     return select(r, r + y, r != 0 && ((r < 0) != (y < 0)));
 }
 

@@ -295,17 +295,27 @@ def test_a_checked_kernel_that_reaches_out_of_bounds_stays_in_them(by: str, gpu_
     assert found[:-1].max() <= 65
 
 
-def test_trusted_and_checked_modules_are_compiled_once_each(gpu_device: Device) -> None:
+def test_trusted_and_checked_modules_are_compiled_once_each(
+    gpu_device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from wgpu_nn import switches
 
     gpu = gpu_device.gpu
     kernel = Kernel("once", "@compute @workgroup_size(1) fn main() { }", "w", False, "once.wgsl")
+    # wgpu-py's own way of making modules adds the checks; a driver may keep accesses in bounds without them.
+    create, checked_modules = gpu.raw.create_shader_module, []
+    monkeypatch.setattr(
+        gpu.raw, "create_shader_module", lambda **o: checked_modules.append(o) or create(**o), raising=False
+    )
     before = gpu.counts.pipelines
     made = []
     for checked in (False, True, False, True):
         with switches.checked_shaders.set(checked):
             made.append(gpu.pipeline(kernel))
     assert gpu.counts.pipelines - before == 2 and made[0] is made[2] and made[1] is made[3] and made[0] is not made[1]
+    assert len(checked_modules) == 1
+    gpu.pipeline(Kernel("a user's", kernel.code, "w", False, "user.wgsl", trusted=False))
+    assert len(checked_modules) == 2, "what is not ours is always checked"
 
 
 def test_a_grid_beyond_the_devices_limit_is_refused(gpu_device: Device) -> None:

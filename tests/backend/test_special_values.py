@@ -136,9 +136,7 @@ def test_a_softmax_answers_special_values_as_numpy(
 
 @pytest.mark.parametrize("op", ["max_pool2d", "argmax_pool2d"])
 def test_a_pool_of_maxima_carries_nan_and_never_picks_padding(op: str, any_device: Device, cpu: Device) -> None:
-    x = np.float32(
-        [[-1, -2, -3, -4], [np.nan, -5, -np.inf, -np.inf], [-6, np.nan, -np.inf, -np.inf], [-7, -7, 3, np.inf]]
-    )
+    x = f32([[-1, -2, -3, -4], [np.nan, -5, -np.inf, -np.inf], [-6, np.nan, -np.inf, -np.inf], [-7, -7, 3, np.inf]])
     window = {"kernel": (2, 2), "stride": (1, 1), "padding": ((1, 1), (1, 1))}
     given = x[None, None]
     np.testing.assert_array_equal(outcome(op, any_device, given, **window), outcome(op, cpu, given, **window))

@@ -103,14 +103,14 @@ def log(trainer: Trainer) -> list[dict[str, Any]]:
     return read_log(trainer.run / "metrics.jsonl")
 
 
-def at_step(trainer: Trainer, number: int, action: Callable[[], object]) -> None:
-    """Let ``action`` happen at the end of a step."""
+def at_step(trainer: Trainer, number: int, action: Callable[[], object], scale: float = 1.0) -> None:
+    """Let ``action`` happen at the end of a step, whose images are multiplied by ``scale``."""
     step, count = trainer.step, 0
 
     def counted(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal count
         count += 1
-        out = step(images, targets)
+        out = step(images * scale if count == number else images, targets)
         if count == number:
             action()
         return out
@@ -290,22 +290,11 @@ def test_a_folder_with_a_run_is_refused_unless_told_to_overwrite(make: Callable[
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
-def poisoned(trainer: Trainer, number: int) -> None:
-    step, count = trainer.step, 0
-
-    def counted(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal count
-        count += 1
-        return step(images * math.nan if count == number else images, targets)
-
-    trainer.step = counted
-
-
 def test_a_loss_that_is_nan_stops_the_run_names_the_step_and_keeps_the_last_checkpoint(make: Callable[..., Trainer]):
     good = make("good")
     good.fit(1)
     trainer = make()
-    poisoned(trainer, BATCHES + 3)
+    at_step(trainer, BATCHES + 3, lambda: None, scale=math.nan)
     with pytest.raises(
         TrainingError, match=rf"nan at step {BATCHES + 3} \(epoch 2, batch 3 of {BATCHES}\).*checkpoint-5;"
     ):
@@ -320,8 +309,7 @@ def test_a_loss_that_is_nan_stops_the_run_names_the_step_and_keeps_the_last_chec
 
 def test_ctrl_c_after_a_loss_that_is_nan_saves_nothing(make: Callable[..., Trainer]):
     trainer = make()
-    poisoned(trainer, 3)
-    at_step(trainer, 3, press)
+    at_step(trainer, 3, press, scale=math.nan)
     with pytest.raises(TrainingError, match="step 3"):
         trainer.fit(1)
     assert latest_checkpoint(trainer.run) is None

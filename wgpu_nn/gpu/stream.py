@@ -14,7 +14,7 @@ import wgpu
 from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
-from wgpu_nn.errors import DeviceLimitError
+from wgpu_nn.errors import DeviceError, DeviceLimitError
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.pool import Block, Buffer, Segment
@@ -153,10 +153,37 @@ class Stream:
                 compute.end()
             for source, target in after:
                 _copy(encoder, source, target)
-            self._queue.submit([encoder.finish()])
             self._batch += 1
-            self._gpu.counts.submits += 1
-            self._gpu.counts.launches += len(launches)
+            self._send(encoder, len(launches))
+
+    def timed(self, launches: Sequence[Bound]) -> list[float]:
+        """Run bound launches once, a pass each, and return the seconds that the GPU took for every one."""
+        count = len(launches)
+        if "timestamp-query" not in self._gpu.features:
+            raise DeviceError(f"timestamps: {self._gpu.adapter} has none (feature timestamp-query)")
+        with self._lock, device_errors("timestamps"):
+            self.flush()
+            out: list[float] = []
+            for start in range(0, count, 1024):  # 4096 queries at most in a set
+                out += self._timed(launches[start : start + 1024])
+            return out
+
+    def _timed(self, launches: Sequence[Bound]) -> list[float]:
+        count = 2 * len(launches)
+        queries = self._device.create_query_set(type="timestamp", count=count)
+        usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
+        ticks = self._device.create_buffer(size=8 * count, usage=usage)
+        encoder = self._device.create_command_encoder()
+        for n, bound in enumerate(launches):
+            marks = {"query_set": queries, "beginning_of_pass_write_index": 2 * n, "end_of_pass_write_index": 2 * n + 1}
+            compute = encoder.begin_compute_pass(timestamp_writes=marks)  # pyright: ignore[reportArgumentType]
+            encode(compute._internal, [bound.launch], self._offset)
+            compute.end()
+        encoder.resolve_query_set(queries, 0, count, ticks, 0)
+        self._send(encoder, len(launches))
+        found = np.frombuffer(self._queue.read_buffer(ticks), np.uint64).astype(np.float64)
+        period = libf.wgpuQueueGetTimestampPeriod(self._queue._internal)
+        return list((found[1::2] - found[::2]) * period * 1e-9)
 
     def flush(self) -> None:
         """Submit what is recorded, in one compute pass and one command buffer."""
@@ -181,9 +208,12 @@ class Stream:
         if copy is not None:
             block, offset, target, nbytes = copy
             encoder.copy_buffer_to_buffer(block.raw, offset, target, 0, nbytes)
+        self._send(encoder, len(launches))
+
+    def _send(self, encoder: wgpu.GPUCommandEncoder, launches: int) -> None:
         self._queue.submit([encoder.finish()])
         self._gpu.counts.submits += 1
-        self._gpu.counts.launches += len(launches)
+        self._gpu.counts.launches += launches
 
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:

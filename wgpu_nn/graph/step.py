@@ -76,6 +76,11 @@ class Step:
         """The number of launches of one replay."""
         return len(self._launches)
 
+    def profile(self) -> list[tuple[str, float]]:
+        """Run the launches once more and return each one's kernel and GPU time in seconds; state changes as by a call."""
+        times = self._gpu.stream.timed(self._launches)
+        return [(d.kernel.name, t) for d, t in zip(self._plan.dispatches, times, strict=True)]
+
     def rebind(self, ref: Ref, place: Segment) -> None:
         """Let a state that is only read live elsewhere from now on."""
         slot = self._plan.states[ref]

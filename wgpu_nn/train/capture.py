@@ -14,7 +14,10 @@ from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.dtype import Scalar
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Buffer, Segment
-from wgpu_nn.graph import Program, Ref, Slot, Step, Trace, plan_fused, plan_plainly, simplify
+from wgpu_nn.graph import Program, Ref, Trace, simplify
+from wgpu_nn.graph.emit import plan_fused
+from wgpu_nn.graph.plan import Slot, plan_plainly
+from wgpu_nn.graph.step import Step
 from wgpu_nn.kernels import View, contiguous, copy
 from wgpu_nn.nn import Module
 from wgpu_nn.optim import Optimizer
