@@ -1,5 +1,5 @@
 // One invocation computes 8 x 8 outputs in registers, without workgroup memory: the variant for software adapters.
-// needs: WORKGROUP, rows, columns, inner, batches, per_slice, tiles_x, tiles, a_start, b_start, c_start, a_at, b_at, c_store,
+// needs: WORKGROUP, rows, inner, batches, per_slice, tiles_x, tiles, a_start, b_start, c_start, a_at, b_at, c_store,
 // SUMS, sums_store
 
 @compute @workgroup_size(WORKGROUP)

@@ -3,7 +3,7 @@
 Importing the package touches no GPU; the first device that is named does.
 """
 
-from wgpu_nn import errors
+from wgpu_nn import errors, switches
 from wgpu_nn.dtype import Bool, DType, Float, Int, Kind
 from wgpu_nn.nn import Config, Module, Param
 from wgpu_nn.tensor import (
@@ -55,6 +55,7 @@ __all__ = [
     "randn",
     "set_default_device",
     "stack",
+    "switches",
     "tensor",
     "where",
     "zeros",

@@ -15,7 +15,7 @@ import figure
 import numpy as np
 from pydantic import Field
 
-from wgpu_nn import Config, Device, tensor
+from wgpu_nn import Config, Device, switches, tensor
 from wgpu_nn.data import ArrayDataset, DataLoader, Digits, fetch_mnist, load_mnist
 from wgpu_nn.errors import WgpuNNError
 from wgpu_nn.models import ModelConfig
@@ -44,6 +44,7 @@ class Recipe(Config):
 
 
 def train(args: argparse.Namespace) -> int:
+    switches.capture.on = not args.eager
     device = Device(args.device)
     recipe = chosen(args)
     (x, y), (x_test, y_test) = digits(recipe, args.full)
@@ -130,6 +131,7 @@ def arguments() -> argparse.Namespace:
         "--full", nargs="?", const="", metavar="FOLDER", help="all 70,000 digits, downloaded once (to FOLDER)"
     )
     add("--device", default="wgpu", metavar="NAME", help="wgpu (best adapter), wgpu:<index or name>, numpy")
+    add("--eager", action="store_true", help="run op by op, instead of replaying one captured step")
     add("--out", type=Path, default=Path("runs/mnist"), metavar="FOLDER", help="of the run (runs/mnist)")
     keep = parser.add_mutually_exclusive_group()
     keep.add_argument("--resume", action="store_true", help="go on with the run in that folder, with its settings")

@@ -159,7 +159,7 @@ def test_the_metrics_of_an_epoch_are_means_over_its_items(make: Callable[..., Tr
 def test_evaluation_on_another_device_leaves_the_model_where_it_is(make: Callable[..., Trainer]):
     trainer = make(test_device=Device("numpy:f64"))
     apart = trainer.fit(1).history[0]
-    here = evaluate(trainer.model, trainer.loss, trainer.test)
+    here = evaluate(trainer.test_step, trainer.test, trainer.device.inner())
     assert apart.test_loss == pytest.approx(here.loss, rel=1e-5) and apart.test_loss != here.loss
     assert apart.test_accuracy == here.accuracy
     assert trainer.model.device == Device("numpy").autodiff()

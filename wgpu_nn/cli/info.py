@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
             "kind": adapter.kind,
             "api": adapter.api,
             "driver": adapter.driver or "unknown",
-            **limits(adapter.raw.limits),
-            "features": ", ".join(features(adapter.raw.features)) or "none of " + ", ".join(FEATURES.values()),
+            **limits(adapter.limits),
+            "features": ", ".join(features(adapter.features)) or "none of " + ", ".join(FEATURES.values()),
         }
         for name, value in rows.items():
             print(f"     {name:<17} {value}")

@@ -35,6 +35,16 @@ class Adapter:
     driver: str
     raw: wgpu.GPUAdapter
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """The adapter's limits by WebGPU's names."""
+        return dict(self.raw.limits)
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The adapter's features by wgpu's names."""
+        return frozenset(self.raw.features)
+
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}, {self.api})"
 

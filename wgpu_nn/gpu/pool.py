@@ -25,7 +25,7 @@ class Block:
         self.raw, self.size = raw, size
         self.id = next(_serial)
         self.batch = 0
-        self.groups: list[tuple[object, ...]] = []  # keys of cached bind groups that name this block
+        self.groups: set[tuple[object, ...]] = set()  # keys of cached bind groups that name this block
 
 
 class Buffer:
@@ -44,6 +44,11 @@ class Buffer:
     def lend(self) -> Buffer:
         """Return another lease on the same block, which can be moved away from it alone."""
         return Buffer(self.block, self.nbytes, None, self)
+
+    @property
+    def lent(self) -> bool:
+        """Whether the lease is another's, and may be moved."""
+        return self._lender is not None
 
     def move(self, to: Buffer) -> None:
         """Let a lent lease be one on ``to`` instead; whoever holds it sees the other block from now on."""
@@ -105,10 +110,10 @@ class Pool:
         size = min(size_class(nbytes), self._largest & ~15)
         size = max(size, -(-nbytes // 16) * 16)
         free = self._free.setdefault(size, [])
-        if free:
+        try:
+            block = free.pop()  # one operation, so that threads need no lock
             self._reused += 1
-            block = free.pop()
-        else:
+        except IndexError:
             block = Block(self._create(size), size)
             self._blocks[block.id] = block
             self._created += 1
@@ -116,7 +121,7 @@ class Pool:
 
     def _give(self, block: Block) -> None:
         if block.id in self._blocks:
-            self._free[block.size].append(block)
+            self._free.setdefault(block.size, []).append(block)
 
     def drain(self) -> list[Block]:
         """Take every free block out of the pool and return them; the caller destroys them."""

@@ -113,7 +113,7 @@ class Stream:
                 self._groups.clear()
             self._groups[key] = found
             for b in buffers:
-                b.block.groups.append(key)
+                b.block.groups.add(key)
             self._gpu.counts.bind_groups += 1
         return found
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wgpu_nn.dtype import DTYPES, DType
-from wgpu_nn.graph.fuse import Fused, Group, Unit, fuse
+from wgpu_nn.graph.flow import Unit
+from wgpu_nn.graph.fuse import Fused, fuse
+from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.plan import Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
@@ -40,7 +42,7 @@ class _ChainBuilder:
     def add(self, i: Instr, single: bool = False) -> int:
         """Append one map, or a cheap value that it reads; ``single`` ones are the same for every index."""
         types = _operand_types(i, self.emitter.specs)
-        args = tuple(self._arg(x, i, t) for x, t in zip(i.operands, types, strict=True))
+        args = tuple(self._arg(x, i, t, single) for x, t in zip(i.operands, types, strict=True))
         first = types[1] if i.op == "where" else types[0] if types else i.spec.dtype
         text = expression(i.op, first, i.spec.dtype)
         if single:
@@ -49,21 +51,20 @@ class _ChainBuilder:
         self.step[i.out] = len(self.links) - 1
         return self.step[i.out]
 
-    def _arg(self, x: Ref | float | int | bool, i: Instr, dtype: DType) -> Arg:
+    def _arg(self, x: Ref | float | int | bool, i: Instr, dtype: DType, single: bool) -> Arg:
         if not isinstance(x, Ref):
             return number_arg(x, dtype)
-        s = self.emitter.fused.source(x)
+        s = self.emitter.fused.flow.source(x)
         if s == self.value:
             return Arg("value", 0)
         if s in self.step:
             return Arg("step", self.step[s])
-        cheap = self.emitter.fused.cheap.get(s)
+        cheap = self.emitter.fused.flow.cheap.get(s)
         if cheap is not None and size(cheap.spec.shape) in (1, size(i.spec.shape)):
-            single = size(cheap.spec.shape) == 1 and size(i.spec.shape) != 1
-            return Arg("step", self.add(cheap, single))
+            return Arg("step", self.add(cheap, single or (size(cheap.spec.shape) == 1 and size(i.spec.shape) != 1)))
         view = self.emitter.site.views[x]
         spread = view.seen(i.spec.shape, broadcast_strides(view.shape, view.strides, i.spec.shape))
-        leaf = leaf_of(spread, i.spec.shape)
+        leaf = Leaf(view.dtype.name, False, view.offset, (), ()) if single else leaf_of(spread, i.spec.shape)
         for n, (known, v) in enumerate(zip(self.leaves, self.views, strict=True)):
             if v.buffer is view.buffer and known == leaf:
                 return Arg("leaf", n)
@@ -116,11 +117,11 @@ class _Emitter:
     def _prepare(self, instrs: Sequence[Instr], own: set[Ref]) -> None:
         for i in instrs:
             for r in i.refs:
-                s = self.fused.source(r)
+                s = self.fused.flow.source(r)
                 if s in own:
                     continue
-                if s in self.fused.cheap and s not in self.site.views:
-                    self._prepare([self.fused.cheap[s]], own)
+                if s in self.fused.flow.cheap and s not in self.site.views:
+                    self._prepare([self.fused.flow.cheap[s]], own)
                 else:
                     self._view(r)
 
@@ -139,7 +140,7 @@ class _Emitter:
         finish: Finish | None = None
         result = core
         if unit.maps:
-            result = self.fused.stored(unit)[-1]
+            result = self.fused.flow.stored(unit)[-1]
             builder = _ChainBuilder(self, core.out)
             for m in unit.maps:
                 builder.add(m)
@@ -154,8 +155,11 @@ class _Emitter:
     def _weight_grad(self, core: Instr, sums: Instr) -> None:
         operands = [self.site.views[x] for x in core.refs]
         both = self._both(core, sums)
-        run_weight_grad(self.site, core.op, operands, dict(core.attrs), self._result(core), both)
-        self._result(sums)
+        out = self._result(core)
+        run_weight_grad(self.site, core.op, operands, dict(core.attrs), out, both)
+        bias = self._result(sums)
+        if both is None:
+            run_reduce(self.site, "sum", operands[1], sums.attr("axes"), bias)
 
     def _core(self, unit: Unit, core: Instr, out: View, finish: Finish | None) -> None:
         site, attrs = self.site, dict(core.attrs)
@@ -167,7 +171,7 @@ class _Emitter:
                 builder = _ChainBuilder(self, None)
                 for m in unit.before.maps:
                     builder.add(m)
-                last = self.fused.source(core.refs[0])
+                last = self.fused.flow.source(core.refs[0])
                 start = Finish(builder.chain([last]), tuple(builder.views))
                 spec = self.specs[core.refs[0]]
                 x = whole(spec.shape, spec.dtype, None)
@@ -191,24 +195,26 @@ class _Emitter:
         self._store(i.out, out)
         return out
 
-    def _both(self, weight: Instr, bias: Instr) -> View:
-        """Return memory in which a weight's gradient and its bias's lie one after the other."""
+    def _both(self, weight: Instr, bias: Instr) -> View | None:
+        """Return memory in which a weight's gradient and its bias's lie one after the other; None if they must not."""
         count = bias_place(weight.spec.shape) + size(bias.spec.shape)
-        w, b = self.site.homes.get(weight.out), self.site.homes.get(bias.out)
         after = 4 * bias_place(weight.spec.shape)
+        w, b = (self.site.homes.get(i.out) for i in (weight, bias))
+        if w is None and b is None:
+            home = Slot("temp", 4 * count)
+            self.site.homes[weight.out] = Slot("temp", 4 * size(weight.spec.shape), home, 0)
+            self.site.homes[bias.out] = Slot("temp", 4 * size(bias.spec.shape), home, after)
+            return whole((count,), weight.spec.dtype, home)
         if w is not None and b is not None and w.parent is b.parent and b.offset == w.offset + after:
             return whole((count,), weight.spec.dtype, Slot("temp", 4 * count, w.parent, w.offset))
-        home = Slot("temp", 4 * count)
-        self.site.homes[weight.out] = Slot("temp", 4 * size(weight.spec.shape), home, 0)
-        self.site.homes[bias.out] = Slot("temp", 4 * size(bias.spec.shape), home, after)
-        return whole((count,), weight.spec.dtype, home)
+        return None
 
     # --- maps ------------------------------------------------------------------------------------------------------
     def _maps(self, unit: Unit, position: int) -> None:
         builder = _ChainBuilder(self, None)
         for m in unit.maps:
             builder.add(m)
-        stored = self.fused.stored(unit) or unit.maps[-1:]
+        stored = self.fused.flow.stored(unit) or unit.maps[-1:]
         outs: list[View] = []
         inplace: list[int] = []
         for m in stored:
@@ -227,13 +233,15 @@ class _Emitter:
     def _replaceable(self, ref: Ref, builder: _ChainBuilder, position: int, taken: list[int]) -> Ref | None:
         """Return the state whose memory may receive ``ref`` at once: read here element by element, and nowhere later."""
         for state, new in self.program.updates.items():
-            if self.fused.source(new) != ref or state == new or builder.sources.count(state) != 1:
+            if self.fused.flow.source(new) != ref or state == new or builder.sources.count(state) != 1:
                 continue
             n = builder.sources.index(state)
             results = {self._root(r) for r in self.program.results()}
             if not builder.leaves[n].linear or builder.leaves[n].offset or n in taken or state in results:
                 continue
-            if not any(state in self.fused.touched(u) for u in self.fused.units[position + 1 :]):
+            if sum(v.buffer is builder.views[n].buffer for v in builder.views) > 1:  # read through another view as well
+                continue
+            if not any(state in self.fused.flow.touched(u) for u in self.fused.units[position + 1 :]):
                 return state
         return None
 
@@ -279,7 +287,7 @@ class _Emitter:
             views.append(view)
             leaves.append(leaf)
         firsts = [column[0] for column in group.outs]
-        updated = {self.fused.source(new): state for state, new in self.program.updates.items()}
+        updated = {self.fused.flow.source(new): state for state, new in self.program.updates.items()}
         inplace = [builder.sources.index(updated[r]) for r in firsts]
         outs = [views[n] for n in inplace]
         chain = builder.chain(firsts)

@@ -48,7 +48,7 @@ def _renamed(x: Operand, names: dict[Ref, Ref]) -> Operand:
 
 
 def clean(program: Program) -> Program:
-    """Drop what is exactly nothing: x * 1, x / 1, x ** 1, --x, views of the same shape, casts to the same type;
+    """Drop what is exactly nothing: x * 1, x / 1, --x, views of the same shape, casts to the same type;
     reshapes of reshapes become one. x + 0 stays: it turns -0 into 0."""
     specs = program.specs()
     made: dict[Ref, Instr] = {}
@@ -75,7 +75,7 @@ def _nothing(i: Instr, specs: dict[Ref, Spec], made: dict[Ref, Instr]) -> Ref | 
     first = i.operands[0] if i.operands else None
     second = i.operands[1] if len(i.operands) > 1 else None
     one = lambda x: not isinstance(x, Ref) and x is not None and x == 1
-    if i.op in ("mul", "div", "pow") and isinstance(first, Ref) and one(second):
+    if i.op in ("mul", "div") and isinstance(first, Ref) and one(second):
         return first
     if i.op == "mul" and isinstance(second, Ref) and one(first):
         return second
@@ -96,7 +96,8 @@ def fold(program: Program) -> Program:
     kept: list[Instr] = []
     for i in program.instrs:
         if i.op == "full" and not isinstance(i.operands[0], Ref):
-            filled[i.out] = np.asarray(i.operands[0], i.spec.dtype.numpy)[()]
+            with np.errstate(all="ignore"):
+                filled[i.out] = np.asarray(i.operands[0], i.spec.dtype.numpy)[()]
             kept.append(i)
             continue
         if i.op in ("reshape", "expand", "permute") and i.operands[0] in filled:

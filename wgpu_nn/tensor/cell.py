@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from wgpu_nn.backends.base import Traced
 from wgpu_nn.dtype import Scalar
 from wgpu_nn.errors import ShapeError
 from wgpu_nn.graph import Trace
@@ -35,7 +36,9 @@ class Cell:
     def value(self) -> Tensor:
         """The tensor."""
         trace = cast("Trace | None", self._value.device.backend.recorder)
-        if trace is not None:
+        if trace is not None and not isinstance(
+            self._value.root, Traced
+        ):  # which a cell made in the trace itself holds
             if self not in trace.cells:
                 value = trace.input("state", self._value.device.backend.spec(self._value.handle))
                 trace.states[value.ref] = self
@@ -44,6 +47,8 @@ class Cell:
         if not self.owned:
             return self._value
         lent = self._value.root.lent()
+        if len(self._loans) >= 32:
+            self._loans = [r for r in self._loans if r() is not None]
         self._loans.append(weakref.ref(lent.buffer))
         return self._value.with_root(lent)
 
@@ -61,15 +66,15 @@ class Cell:
             _ = self.value  # becomes an input of the trace even if it is only written
             trace.cells[self] = kept
             return
-        self._value, self.owned, self._loans = kept, False, []
+        self._value, self.owned = kept, False
 
-    def loans(self) -> list[Any]:
-        """Return the leases on the cell's memory that are still held outside, and forget them."""
+    def loans(self, block: object) -> list[Any]:
+        """Return the leases on ``block`` that were given away and are still held outside, and forget them."""
         if not self._loans:
             return []
-        found = [b for b in (r() for r in self._loans) if b is not None]
-        self._loans = []
-        return found
+        held = [b for b in (r() for r in self._loans) if b is not None]
+        self._loans = [weakref.ref(b) for b in held if b.block is not block]
+        return [b for b in held if b.block is block]
 
     @property
     def tensor(self) -> Tensor:
@@ -78,7 +83,7 @@ class Cell:
 
     def bind(self, tensor: Tensor) -> None:
         """Keep ``tensor``, whose memory a captured step owns."""
-        self._value, self.owned, self._loans = self._prepared(tensor), True, []
+        self._value, self.owned = self._prepared(tensor), True
 
     @property
     def device(self) -> Device:

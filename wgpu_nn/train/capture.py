@@ -53,7 +53,7 @@ def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
         tensors.append(value)
         return ("tensor", value.shape, value.dtype.name, id(value.device.backend), len(tensors) - 1)
     if isinstance(value, list | tuple):
-        return (type(value).__name__, *(_flatten(v, tensors) for v in cast(Sequence[Any], value)))
+        return (type(value), *(_flatten(v, tensors) for v in cast(Sequence[Any], value)))
     if isinstance(value, dict):
         return ("dict", *((k, _flatten(v, tensors)) for k, v in cast(dict[str, Any], value).items()))
     try:
@@ -62,7 +62,8 @@ def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
         raise CaptureError(
             f"capture: expected tensors and hashable values as arguments, got {type(value).__name__}"
         ) from None
-    return ("value", type(value).__name__, value)
+    # 1, 1.0 and True are equal in Python, as are 0.0 and -0.0; here they are not.
+    return ("value", type(value), repr(value) if isinstance(value, float) else value)
 
 
 def _rebuilt(value: Any, tensors: Sequence[Tensor], count: list[int]) -> Any:
@@ -77,6 +78,20 @@ def _rebuilt(value: Any, tensors: Sequence[Tensor], count: list[int]) -> Any:
     if isinstance(value, dict):
         return {k: _rebuilt(v, tensors, count) for k, v in cast(dict[str, Any], value).items()}
     return value
+
+
+def _bindable(nbytes: int) -> int:
+    """Return the size of a binding for ``nbytes``: kernels that take four elements at once may reach beyond the last."""
+    return max(-(-nbytes // 16) * 16, 16)
+
+
+def _kept(root: Wgpu, buffer: Buffer) -> Buffer:
+    """Return a buffer that stays where it is: a lease on a cell's memory would move when a step writes to that."""
+    if not buffer.lent:
+        return buffer
+    fresh = root.gpu.pool.lease(buffer.block.size)
+    root.gpu.stream.replay([], [(Segment(buffer, 0, buffer.block.size), Segment(fresh, 0, buffer.block.size))], [], None)
+    return fresh
 
 
 class CapturedStep:
@@ -98,16 +113,18 @@ class CapturedStep:
         self.plan = planner(program, trace.constants, root.target)
         places: dict[Slot, Segment] = {}
         for ref, slot in self.plan.consts.items():
-            buffer = trace.constants[ref].buffer
+            buffer = _kept(root, trace.constants[ref].buffer)
             places[slot] = Segment(buffer, 0, buffer.block.size)
         for ref, slot in self.plan.states.items():
             places[slot] = self._place_of(ref)
         for slot, offsets in self.plan.arenas:
             places[slot] = self._arena(slot, offsets, places)
         grouped = {ref for _, offsets in self.plan.arenas for ref in offsets}
+        blocks = [places[slot].buffer.block for slot in self.plan.states.values()]
         for ref in self.plan.written - grouped:
-            if not self._cells[ref].owned:
-                slot = self.plan.states[ref]
+            slot = self.plan.states[ref]
+            # One launch cannot write to a buffer that it also reads other state from.
+            if not self._cells[ref].owned or blocks.count(places[slot].buffer.block) > 1:
                 places[slot] = self._move(ref, places[slot], root.gpu.pool.lease(slot.nbytes), 0)
         specs = program.specs()
         self.step = Step(root.gpu, self.plan, places, [specs[r].dtype for r in self.plan.host_refs])
@@ -118,9 +135,9 @@ class CapturedStep:
         """Return where a cell's tensor lies; one that cannot be bound as it is becomes a copy that can."""
         cell = self._cells[ref]
         view: View = cell.tensor.root
-        if not view.contiguous or view.offset % ALIGNED:
+        if not view.contiguous or view.offset % ALIGNED or (view.buffer.lent and not cell.owned):
             view = copy(self._root, view)
-        return Segment(view.buffer, 4 * view.offset, max(4 * view.size, 16))
+        return Segment(view.buffer, 4 * view.offset, _bindable(4 * view.size))
 
     def _arena(self, slot: Slot, offsets: dict[Ref, int], places: dict[Slot, Segment]) -> Segment:
         """Return memory in which states lie side by side: where they lie so already, or new one that they move to."""
@@ -148,7 +165,7 @@ class CapturedStep:
         if place.nbytes:
             self._root.gpu.stream.replay([], [(source, place)], [], None)
         self._settle_in(ref, place)
-        return Segment(buffer, offset, max(place.nbytes, 16)) if cell.tensor.size else place
+        return Segment(buffer, offset, _bindable(place.nbytes))
 
     def _settle_in(self, ref: Ref, place: Segment) -> None:
         cell = self._cells[ref]
@@ -158,14 +175,13 @@ class CapturedStep:
 
     def _follow(self) -> None:
         """Take up what happened to state between calls: cells with other tensors, and tensors read from cells."""
-        lent: list[Buffer] = []
+        self._give_way()
         for ref, cell in self._cells.items():
             if cell.tensor is not self._seen[ref]:
                 place = self._place_of(ref)
                 home = self._homes[ref]
                 if ref in self.plan.written:
                     if not cell.owned or place.buffer.block is not home.buffer.block or place.offset != home.offset:
-                        lent += cell.loans()
                         if home.nbytes:
                             self._root.gpu.stream.replay([], [(place, home)], [], None)
                         self._settle_in(ref, home)
@@ -173,16 +189,18 @@ class CapturedStep:
                     self.step.rebind(ref, place)
                     self._homes[ref] = place
                 self._seen[ref] = cell.tensor
-            if ref in self.plan.written:
-                lent += cell.loans()
+
+    def _give_way(self) -> None:
+        """Copy the memory that this step is about to write to, for those outside who still read from it."""
         moved: dict[int, Buffer] = {}
-        for loan in lent:
-            block = loan.block
-            if block.id not in moved:
-                moved[block.id] = fresh = self._root.gpu.pool.lease(block.size)
-                whole = Segment(loan, 0, block.size)
-                self._root.gpu.stream.replay([], [(whole, Segment(fresh, 0, block.size))], [], None)
-            loan.move(moved[block.id])
+        for ref in self.plan.written:
+            block = self._homes[ref].buffer.block
+            for loan in self._cells[ref].loans(block):
+                if block.id not in moved:
+                    moved[block.id] = fresh = self._root.gpu.pool.lease(block.size)
+                    whole = Segment(loan, 0, block.size)
+                    self._root.gpu.stream.replay([], [(whole, Segment(fresh, 0, block.size))], [], None)
+                loan.move(moved[block.id])
 
     def __call__(self, args: list[Tensor]) -> list[Tensor]:
         self._follow()
@@ -255,7 +273,9 @@ class Captured(Generic[P, R]):
         trace = Trace(root.dtypes, root.spec)
         optimizers = [s for s in self._state if isinstance(s, Optimizer)]
         before = [(o, o.steps) for o in optimizers]
-        rngs = {id(d.rng): d.rng for d in (*(t.device for t in tensors), *(c.device for c in cells_of(self._state)))}
+        devices = [*(t.device for t in tensors), *(c.device for c in cells_of(self._state))]
+        devices += [s for s in self._state if isinstance(s, Device)]
+        rngs = {id(r): r for r in (*(d.rng for d in devices), *(s for s in self._state if isinstance(s, Rng)))}
         streams = [(r, r.stream) for r in rngs.values()]
         try:
             inputs = [Tensor.of_root(t.device, trace.input("arg", root.spec(t.root))) for t in tensors]

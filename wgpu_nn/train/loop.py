@@ -16,12 +16,13 @@ from wgpu_nn.nn import Config, Module
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.record import latest_checkpoint, save_module
 from wgpu_nn.tensor import Device, tensor
+from wgpu_nn.train.capture import capture
 from wgpu_nn.train.checkpoint import EpochRecord, Parts, Position, check_identity, load_position, save_position
 from wgpu_nn.train.interrupt import Interrupt, Stopped
 from wgpu_nn.train.log import Log
 from wgpu_nn.train.metrics import Pace, StepValue, Sums, Window
 from wgpu_nn.train.progress import Progress, Silent, Snapshot
-from wgpu_nn.train.step import Loss, device_of, evaluate, training_step
+from wgpu_nn.train.step import Loss, Step, device_of, evaluate, measured, testing_step, training_step
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 
@@ -64,7 +65,10 @@ class Trainer:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.train, self.test, self.test_device = train, test, test_device
         self.run, self.config = Path(run), config
-        self.step = training_step(model, optimizer, loss)
+        self._window, self._pace = Window(self.device.inner()), Pace()
+        step = measured(training_step(model, optimizer, loss), self._window)
+        self.step: Step = capture(state=[model, optimizer, *self._window.cells])(step)
+        self.test_step: Step = capture(state=[model])(testing_step(model, loss))
         self._parts = Parts(model, optimizer, self.device.rng, config, train)
         self._log = Log(self.run / METRICS)
 
@@ -100,7 +104,8 @@ class Trainer:
 
     def _begin(self, resume: bool, overwrite: bool) -> Position:
         """Make the folder ready, and return where to start."""
-        self._window, self._pace = Window(self.device.inner()), Pace()
+        self._window.clear()
+        self._pace = Pace()
         found = latest_checkpoint(self.run)
         if resume and found is not None:
             at = load_position(found, self._parts)
@@ -129,8 +134,8 @@ class Trainer:
         with closing(self.train.epoch(at.epoch, at.batch)) as batches:
             for images, targets in batches:
                 interrupt.check()
-                loss, correct = self.step(tensor(images, self.device), tensor(targets, self.device))
-                self._window.add(loss, correct, len(targets))
+                self.step(tensor(images, self.device), tensor(targets, self.device))
+                self._window.note(len(targets))
                 at.step += 1
                 at.batch += 1
                 if self._window.due:
@@ -148,7 +153,11 @@ class Trainer:
             interrupt.check()
             show.update(self._snapshot(at, epochs, testing=done / len(self.test)))
 
-        test = evaluate(self.model, self.loss, self.test, self.test_device, each)
+        if self.test_device is None:
+            test = evaluate(self.test_step, self.test, self.device.inner(), each)
+        else:
+            resting = self.model.valid().to_device(self.test_device)
+            test = evaluate(testing_step(resting, self.loss), self.test, self.test_device, each)
         if not math.isfinite(test.loss):
             raise TrainingError(self._diverged(f"the loss on the test set is {test.loss}", at.step, at))
         train = at.sums.metrics()

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from wgpu_nn.dtype import Int
-from wgpu_nn.tensor import Device, Tensor, arange, zeros
+from wgpu_nn.tensor import Cell, Device, Tensor, arange, host_numbers, zeros
 
 # A read waits for the device. Steps queue up between reads, so there is a bound on their number as well.
 READ_SECONDS = 0.5
@@ -60,30 +60,50 @@ class Window:
     def __init__(self, device: Device, room: int = READ_STEPS) -> None:
         self._room = room
         self._places = arange(room, device=device)
-        self._losses = zeros(room, device)
-        self._correct = zeros(room, device, Int)
+        self._device = device
+        self._losses = Cell(zeros(room, device))
+        self._correct = Cell(zeros(room, device, Int))
         self._items: list[int] = []
         self._read_at = -math.inf  # the first step is read at once, and shows that things move
 
-    def add(self, loss: Tensor, correct: Tensor, items: int) -> None:
-        """Put down a step's mean loss [] and its count of correct answers [] Int; waits for nothing."""
+    @property
+    def cells(self) -> tuple[Cell, Cell]:
+        """What ``put`` replaces: the state of a captured step that calls it."""
+        return self._losses, self._correct
+
+    def put(self, loss: Tensor, correct: Tensor) -> None:
+        """Put down a step's mean loss [] and its count of correct answers [] Int; ``note`` must follow."""
+        (place,) = host_numbers(self._device, lambda: [len(self._items)])
         # NOTE: not .set(place, loss): kernels of slices differ with the slice's alignment, and would compile as it moves.
-        here = self._places == len(self._items)
-        self._losses = here.where(loss, self._losses)
-        self._correct = here.where(correct, self._correct)
+        here = self._places == place
+        self._losses.value = here.where(loss, self._losses.value)
+        self._correct.value = here.where(correct, self._correct.value)
+
+    def note(self, items: int) -> None:
+        """Say how many items the step had whose numbers were put down last."""
         self._items.append(items)
+
+    def add(self, loss: Tensor, correct: Tensor, items: int) -> None:
+        """Put down a step and note its items; waits for nothing."""
+        self.put(loss, correct)
+        self.note(items)
 
     @property
     def due(self) -> bool:
         """Whether it is time to read: no room is left, or READ_SECONDS have passed since the last read."""
         return len(self._items) == self._room or time.perf_counter() - self._read_at >= READ_SECONDS
 
+    def clear(self) -> None:
+        """Forget what was put down, as before the first step."""
+        self._items.clear()
+        self._read_at = -math.inf
+
     def read(self) -> list[StepValue]:
         """Return the steps since the last read, and forget them; waits for the device."""
         n = len(self._items)
         values: list[StepValue] = []
         if n:
-            losses, correct = self._losses.numpy(), self._correct.numpy()
+            losses, correct = self._losses.value.numpy(), self._correct.value.numpy()
             values = [StepValue(float(losses[i]), int(correct[i]), self._items[i]) for i in range(n)]
             self._items.clear()
         self._read_at = time.perf_counter()

@@ -46,32 +46,49 @@ def training_step(model: Module, optimizer: Optimizer, loss: Loss) -> Step:
     return step
 
 
+def measured(step: Step, window: Window) -> Step:
+    """Return ``step`` followed by putting down what it measured; the caller notes the items."""
+
+    def both(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        found = step(images, targets)
+        window.put(*found)
+        return found
+
+    return both
+
+
 def count_correct(logits: Tensor, targets: Tensor) -> Tensor:
     """[batch, classes], [batch] Int -> [] Int: how often the highest score is that of the target."""
     return (logits.argmax(1) == targets).int().sum()
 
 
+def testing_step(model: Module, loss: Loss) -> Step:
+    """Return the function that an evaluation calls for each batch: what ``model`` makes of it at rest, without dropout.
+
+    Its inputs and results live on the device below the model's, if that is an autodiff one.
+    """
+
+    def step(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = cast(Classifier, model.valid()).forward(images)
+        return loss.forward(logits, targets), count_correct(logits, targets)
+
+    return step
+
+
 def evaluate(
-    model: Module,
-    loss: Loss,
+    step: Step,
     batches: DataLoader,
-    device: Device | None = None,
+    where: Device,
     each: Callable[[int], object] = lambda done: None,
 ) -> Metrics:
-    """Return the mean loss and the accuracy of ``model`` at rest (no dropout, nothing recorded) over a data set.
+    """Return the mean loss and the accuracy over a data set of what ``step`` computes on the device ``where``.
 
-    It runs where the model is, or on ``device``, to which a copy is taken. ``each`` is called with the number of
-    batches done; what it raises ends the evaluation.
+    ``each`` is called with the number of batches done; what it raises ends the evaluation.
     """
-    resting = model.valid() if device is None else model.valid().to_device(device)
-    where = device_of(resting)
-    classifier = cast(Classifier, resting)
     window, sums = Window(where), Sums()
     with closing(batches.epoch(0)) as reading:
         for done, (images, targets) in enumerate(reading, start=1):
-            expected = tensor(targets, where)
-            logits = classifier.forward(tensor(images, where))
-            window.add(loss.forward(logits, expected), count_correct(logits, expected), len(targets))
+            window.add(*step(tensor(images, where), tensor(targets, where)), len(targets))
             if window.due:
                 for value in window.read():
                     sums.add(value)
