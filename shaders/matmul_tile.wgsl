@@ -3,6 +3,7 @@
 // A_BY_INNER, B_BY_INNER, SUMS, sums_store
 
 const STEP = 16u;
+const LOADS = STEP / SIDE;
 var<workgroup> tile_a: array<vec4f, STEP * SIDE>;
 var<workgroup> tile_b: array<vec4f, STEP * SIDE>;
 
@@ -29,17 +30,30 @@ fn main(
     var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
     var sums = vec4f();
     let last = min((slice + 1u) * per_slice(), inner());
-    for (var k = slice * per_slice(); k < last; k += STEP) {
-        // Neighbouring invocations read along the axis that is contiguous in memory.
-        for (var i = local; i < STEP * SIDE; i += SIDE * SIDE) {
-            let by_inner = vec2u(i % STEP, i / STEP);
-            let by_side = vec2u(i / SIDE, i % SIDE);
-            let pa = select(by_side, by_inner, A_BY_INNER);
-            let pb = select(by_side, by_inner, B_BY_INNER);
-            tile_a[pa.x * SIDE + pa.y] = a_load(a, m + pa.y * 4u, k + pa.x);
-            tile_b[pb.x * SIDE + pb.y] = b_load(b, k + pb.x, n + pb.y * 4u);
+    var next_a: array<vec4f, LOADS>;
+    var next_b: array<vec4f, LOADS>;
+    let first = slice * per_slice();
+    for (var i = 0u; i < LOADS; i++) {
+        let pa = place(local + i * SIDE * SIDE, A_BY_INNER);
+        let pb = place(local + i * SIDE * SIDE, B_BY_INNER);
+        next_a[i] = a_load(a, m + pa.y * 4u, first + pa.x);
+        next_b[i] = b_load(b, first + pb.x, n + pb.y * 4u);
+    }
+    for (var k = first; k < last; k += STEP) {
+        for (var i = 0u; i < LOADS; i++) {
+            let pa = place(local + i * SIDE * SIDE, A_BY_INNER);
+            let pb = place(local + i * SIDE * SIDE, B_BY_INNER);
+            tile_a[pa.x * SIDE + pa.y] = next_a[i];
+            tile_b[pb.x * SIDE + pb.y] = next_b[i];
         }
         workgroupBarrier();
+        // The next step's loads are under way while this one is computed.
+        for (var i = 0u; i < LOADS; i++) {
+            let pa = place(local + i * SIDE * SIDE, A_BY_INNER);
+            let pb = place(local + i * SIDE * SIDE, B_BY_INNER);
+            next_a[i] = a_load(a, m + pa.y * 4u, k + STEP + pa.x);
+            next_b[i] = b_load(b, k + STEP + pb.x, n + pb.y * 4u);
+        }
         for (var step = 0u; step < STEP; step++) {
             let va = tile_a[step * SIDE + y];
             let vb = tile_b[step * SIDE + x];
@@ -63,4 +77,10 @@ fn main(
     if (row + 1u < rows()) { c_store(c, row + 1u, column, c1); }
     if (row + 2u < rows()) { c_store(c, row + 2u, column, c2); }
     if (row + 3u < rows()) { c_store(c, row + 3u, column, c3); }
+}
+
+// The inner step and the group of four rows or columns that an invocation loads: neighbours read along the axis that is
+// contiguous in memory.
+fn place(i: u32, by_inner: bool) -> vec2u {
+    return select(vec2u(i / SIDE, i % SIDE), vec2u(i % STEP, i / STEP), by_inner);
 }

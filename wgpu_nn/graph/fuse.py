@@ -148,8 +148,25 @@ class _Fuser:
 
     def _bound(self, maps: list[Instr]) -> int:
         unit = Unit(maps=maps)
-        read = {r for r in self.flow.touched(unit) if r not in self.flow.cheap}
-        return len(read) + len(self.flow.stored(unit))
+        return len(self._leaves(maps)) + len(self.flow.stored(unit))
+
+    def _leaves(self, maps: list[Instr]) -> set[object]:
+        """Return what maps bind to read: a tensor that is seen in several ways is bound as often."""
+        own = {m.out for m in maps}
+        found: set[object] = set()
+        todo = list(maps)
+        for i in todo:
+            for r in i.refs:
+                s = self.flow.source(r)
+                if s in own:
+                    continue
+                if s in self.flow.cheap and size(self.flow.specs[s].shape) in (1, size(i.spec.shape)):
+                    own.add(s)
+                    todo.append(self.flow.cheap[s])
+                else:
+                    same = size(self.flow.specs[s].shape) == size(i.spec.shape)
+                    found.add(s if same else (s, self.flow.specs[r].shape, i.spec.shape))
+        return found
 
     # --- around routines -------------------------------------------------------------------------------------------
     def _units(self) -> list[Unit]:

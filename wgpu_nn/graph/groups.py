@@ -46,10 +46,10 @@ def find_groups(flow: Flow, units: list[Unit]) -> list[Group]:
         for unit, leaves, outs in members:
             # Leaves of a group share a buffer, which one launch cannot both read and write.
             chained = any(
-                flow.touched(maker[r]) & others or any(r in flow.touched(maker[o]) for o in others if o in maker)
+                flow.touched(maker[r]) & others or any(r in flow.touched(maker[o]) for o in others)
                 for r in leaves
                 if r in maker
-                for others in [seen | set(leaves)]
+                for others in [{o for o in (*seen, *leaves) if o in maker}]
             )
             if not seen & set(leaves) and not chained:
                 kept.append((unit, leaves, outs))

@@ -43,6 +43,7 @@ class ConvKey(NamedTuple):
     window: Window
     bias: bool
     flipped: bool
+    pixels: int  # an invocation's, in the variant for GPUs; 0 in that for software adapters
     finish: Chain | None
 
 
@@ -88,12 +89,14 @@ def conv_kernel(key: ConvKey, values: Words | None) -> Kernel:
             bindings(tuple(stored), values is None),
             finish,
             _constants(key.window),
+            f"const PIXELS = {key.pixels}u;",
             words(tuple(_CONV_WORDS), values),
             _FLIPPED if key.flipped else _WEIGHT,
             f"fn initial(o: u32) -> f32 {{ return {'bias[o]' if key.bias else '0.0'}; }}",
         ]
     )
-    return assemble("conv2d", "conv2d", header, "r" * (len(stored) - 1) + "w", values is None)
+    body = "conv2d_pixels" if key.pixels else "conv2d"
+    return assemble("conv2d", body, header, "r" * (len(stored) - 1) + "w", values is None)
 
 
 def _dense(site: Site, inputs: Sequence[Input]) -> list[View]:
@@ -138,13 +141,15 @@ def _forward(
     check_turns(site, "conv2d", x.shape[1] // groups * w.shape[2] * (w.shape[3] + 1))
     (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
     (top, bottom), (left, right) = padding
-    window = Window(w.shape[2:], stride, dilation, max(top, bottom, left, right) > 0, site.target.workgroup)  # pyright: ignore[reportArgumentType]
+    padded = max(top, bottom, left, right) > 0
     pixels, group_out = n * oh * ow, o // groups
     group_blocks = -(-group_out // 8)
     blocks = group_blocks * groups
+    each, workgroup = _share(site, pixels * blocks)
+    window = Window((w.shape[2], w.shape[3]), stride, dilation, padded, workgroup)
     values = (pixels, blocks, ow, oh * ow, height, width, top, left, c, o, c // groups, group_out, group_blocks)
-    groups_of_pixels = -(-pixels // (window.workgroup * 8))
-    key = ConvKey(window, bool(bias), flipped, finish.chain if finish else None)
+    groups_of_pixels = -(-pixels // (workgroup * (each or 8)))
+    key = ConvKey(window, bool(bias), flipped, each, finish.chain if finish else None)
     views = [x, w, *bias, *(finish.views if finish else ()), out]
     site.launch(conv_kernel, key, values, views, grid(groups_of_pixels * blocks))
 
@@ -162,6 +167,14 @@ _INPUT_WORDS = [
     "group_in",
     "group_out",
 ]
+
+
+def _share(site: Site, work: int) -> tuple[int, int]:
+    """Return how many pixels an invocation takes (0: the software variant's eight) and how many share a workgroup."""
+    if site.target.software:
+        return 0, site.target.workgroup
+    # Enough invocations to fill a large GPU first, then as much reuse of the weights as there is work.
+    return next((n for n in (4, 2) if work // n >= 1 << 17), 1), min(64, site.target.invocations)
 
 
 class InputGradKey(NamedTuple):
@@ -249,6 +262,7 @@ class WeightGradKey(NamedTuple):
 
     window: Window
     sums: bool
+    shared: bool  # one tile a workgroup, not an invocation
 
 
 @functools.cache
@@ -256,13 +270,14 @@ def weight_grad_kernel(key: WeightGradKey, values: Words | None) -> Kernel:
     """Return the kernel of the weight gradient over one slice of rows."""
     stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
     sums = f"const SUMS = {str(key.sums).lower()};"
-    header = "\n".join(
-        [bindings(stored, values is None), _constants(key.window), sums, words(tuple(_WEIGHT_WORDS), values)]
-    )
-    return assemble("conv2d_weight_grad", "conv2d_weight_grad", header, "rrw", values is None)
+    names = [n.replace("rows", "pixels") for n in _WEIGHT_WORDS] if key.shared else _WEIGHT_WORDS
+    header = "\n".join([bindings(stored, values is None), _constants(key.window), sums, words(tuple(names), values)])
+    body = "conv2d_weight_grad_shared" if key.shared else "conv2d_weight_grad"
+    return assemble("conv2d_weight_grad", body, header, "rrw", values is None)
 
 
-SLICED = 8192  # invocations that a weight gradient is spread over at least, if it has the rows
+SLICED = 1024  # invocations that a weight gradient is spread over on a software adapter
+GROUPS = 512  # workgroups on a GPU
 
 
 def bias_place(shape: Shape) -> int:
@@ -286,32 +301,30 @@ def run_weight_grad(
     (top, bottom), (left, right) = attrs["padding"]
     groups = attrs["groups"]
     shape: Shape = out.shape
-    window = Window(
-        (shape[2], shape[3]),
-        attrs["stride"],
-        attrs["dilation"],
-        max(top, bottom, left, right) > 0,
-        site.target.workgroup,
-    )
+    shared = not site.target.software and site.target.invocations >= 64
+    padded = max(top, bottom, left, right) > 0
+    workgroup = 64 if shared else site.target.workgroup
+    window = Window((shape[2], shape[3]), attrs["stride"], attrs["dilation"], padded, workgroup)
     (n, c, height, width), (_, o, oh, ow) = x.shape, g.shape
     columns, group_out = shape[1] * shape[2] * shape[3], o // groups
     column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
     tiles = column_blocks * group_blocks * groups
-    rows = n * oh
-    slices = min(rows, max(1, -(-(1024 if site.target.software else SLICED) // tiles)))
-    per_slice = -(-rows // slices)
+    # Slices are of rows, or of pixels where a workgroup shares them; their number depends on the shape alone.
+    lines = n * oh * ow if shared else n * oh
+    wanted = min(-(-lines // (64 * 4)), -(-GROUPS // tiles)) if shared else min(lines, -(-SLICED // tiles))
+    per_slice = -(-lines // max(wanted, 1))
     if site.target.software:
         check_turns(site, op, ow + 1)
         per_slice = min(per_slice, max(1, MOST_TURNS // (ow + 1)))
-    slices = -(-rows // per_slice)
+    slices = -(-lines // per_slice)
     whole = out if both is None else both
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
     items = slices * tiles
     values = (
-        *(items, per_slice, whole.size, bias_place(shape), rows, height, width, oh, ow, top, left, c, o, c // groups),
+        *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),
         *(group_out, group_blocks, columns, column_blocks),
     )
-    key = WeightGradKey(window, both is not None)
-    site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(-(-items // window.workgroup)))
+    key = WeightGradKey(window, both is not None, shared)
+    site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(items if shared else -(-items // workgroup)))
     if slices > 1:
         run_reduce(site, "sum", partial, (0,), whole)

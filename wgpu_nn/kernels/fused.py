@@ -14,7 +14,7 @@ from typing import NamedTuple
 from wgpu_nn.dtype import DTYPES, DType, Kind, Scalar
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import load, store, value_type
-from wgpu_nn.kernels.plan import Site, View, Words, grid
+from wgpu_nn.kernels.plan import Site, View, Words, bits, grid
 from wgpu_nn.kernels.source import assemble, bindings
 from wgpu_nn.shape import Shape, collapse, is_row_major
 
@@ -40,6 +40,7 @@ class Arg(NamedTuple):
     role: str  # leaf, step, number, or value: what the kernel around the chain computed
     index: int
     number: Scalar = 0
+    text: str = ""  # the number's, as 0.0 and -0.0 are equal
 
 
 class Link(NamedTuple):
@@ -67,8 +68,11 @@ def leaf_of(view: View, shape: Shape) -> Leaf:
     return Leaf(view.dtype.name, False, view.offset, sizes, strides)
 
 
-def literal(value: Scalar, dtype: str) -> str:
-    """Return a number as WGSL of the element type ``dtype``; rounding is that of the shortest decimal, so exact."""
+def literal(value: Scalar, dtype: str, hide: bool = False) -> str:
+    """Return a number as WGSL of the element type ``dtype``; rounding is that of the shortest decimal, so exact.
+
+    ``hide`` keeps compilers from computing with it in their own precision.
+    """
     kind = DTYPES[dtype].kind
     if kind is Kind.BOOL:
         return "true" if value else "false"
@@ -80,6 +84,9 @@ def literal(value: Scalar, dtype: str) -> str:
         return "nan()"
     if number in (float("inf"), float("-inf")) or abs(number) > 3.4028235677973366e38:
         return "infinity()" if number > 0 else "(-infinity())"
+    word = bits(value, DTYPES[dtype])
+    if hide or word & 0x7F800000 == 0:  # zeros, and what a GPU may take for one
+        return f"bitcast<f32>(hidden({word}u))"
     return f"f32({number!r})"
 
 
@@ -132,7 +139,7 @@ def chain_functions(
 def _argument(a: Arg, link: Link, chain: Chain) -> str:
     if a.role == "number":
         # A number takes the type of the operands beside it; Link.args carry it in ``index`` as a place in the type table.
-        return f"({literal(a.number, _TYPES[a.index])})"
+        return f"({literal(a.number, _TYPES[a.index], link.text.startswith('pow'))})"
     return {"leaf": f"v{a.index}", "step": f"t{a.index}", "value": "v"}[a.role]
 
 
@@ -141,7 +148,7 @@ _TYPES = tuple(DTYPES)
 
 def number_arg(value: Scalar, dtype: DType) -> Arg:
     """Return a number as an operand of the element type ``dtype``."""
-    return Arg("number", _TYPES.index(dtype.name), value)
+    return Arg("number", _TYPES.index(dtype.name), value, str(value))
 
 
 class FusedKey(NamedTuple):

@@ -89,7 +89,7 @@ def _singles(key: MapKey) -> tuple[list[str], list[str]]:
             lines.append(f"let a{i} = {load(f'in{i}', dtype, f'start{i}()')};")
         elif how == "s":
             names.append(f"number{i}")
-            lines.append(f"let a{i} = {from_word(dtype, f'number{i}()')};")
+            lines.append(f"let a{i} = {from_word(dtype, f'hidden(number{i}())')};")
     return names, lines
 
 

@@ -184,7 +184,7 @@ def _slices(site: Site, tiles: int, inner: int) -> int:
     if site.target.software:
         return -(-inner // MOST_TURNS)
     wanted = 1
-    while tiles * wanted < 128 and inner // (2 * wanted) >= 128:
+    while tiles * wanted < 256 and inner // (2 * wanted) >= 64:
         wanted *= 2
     return wanted
 

@@ -11,7 +11,7 @@ from wgpu_nn.kernels.fused import Chain, Finish, chain_functions, finish_header
 from wgpu_nn.kernels.map import VALUE, load, plan_map, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
-from wgpu_nn.shape import collapse, reduced, size
+from wgpu_nn.shape import Shape, collapse, reduced, size
 
 # acc and x are accumulators; r is an element's place among those folded.
 _COMBINE: dict[str, str | dict[Kind, str]] = {
@@ -60,13 +60,14 @@ BUSY = 4096  # invocations that keep an adapter busy
 
 
 class ReduceKey(NamedTuple):
-    """What distinguishes reduction kernels; ``rows`` is the variant of one workgroup per output."""
+    """What distinguishes reduction kernels. ``lanes`` is of the column variant: invocations that share an output."""
 
     op: str
     dtype: str
     kept: int
     folded: int
-    rows: bool
+    body: str  # reduce, reduce_rows or reduce_columns
+    lanes: int
     final: bool  # a mean divides in its last pass
     start: Chain | None  # what makes the elements that are folded, from their place in the operand
     finish: Chain | None
@@ -122,11 +123,12 @@ def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
             bindings(stored, values is None),
             f"const WORKGROUP = {key.workgroup}u;",
             f"const RANK = {key.folded}u;",
+            f"const LANES = {key.lanes}u;",
             words(tuple(names), values),
             *lines,
         ]
     )
-    return assemble(f"{key.op} {key.dtype}", "reduce_rows" if key.rows else "reduce", header, access, values is None)
+    return assemble(f"{key.op} {key.dtype}", key.body, header, access, values is None)
 
 
 def run_reduce(
@@ -160,12 +162,13 @@ def run_reduce(
     arg = op in ("argmax", "argmin")
     outputs = out.size
     folded, (strides,) = collapse(tuple(x.shape[a] for a in axes), [tuple(x.strides[a] for a in axes)])
-    rows = not site.target.software and folded[-1:] == (length,) and strides[-1:] == (1,) and length >= 128
-    per_output = SLICE if not rows else SLICE * 16
+    body = _body(site, folded, strides, outputs, length)
+    per_output = {"reduce": SLICE, "reduce_columns": SLICE * 8, "reduce_rows": SLICE * 16}[body]
     slices = 1
     if not arg and outputs < BUSY and length > per_output:
         # The number of slices depends on the shape alone, so that sums are the same each time.
-        slices = min(-(-length // per_output), max(1, BUSY // outputs) if not rows else 1024)
+        slices = min(-(-length // per_output), 1024 if body == "reduce_rows" else max(1, BUSY // outputs))
+        body = "reduce" if body == "reduce_columns" else body
     if site.target.software and length > slices * MOST_TURNS:
         if arg:
             _first_equal(site, op, x, axes[0], out)
@@ -173,10 +176,32 @@ def run_reduce(
         slices = -(-length // MOST_TURNS)
     if slices > 1:
         partial = site.empty((slices, outputs), x.dtype)
-        _pass(site, op, x, axes, partial, slices, rows, False, length, start, None)
-        _pass(site, op, partial, (0,), out, 1, False, True, length, None, finish)
+        _pass(site, op, x, axes, partial, slices, body, False, length, start, None)
+        _pass(
+            site,
+            op,
+            partial,
+            (0,),
+            out,
+            1,
+            _body(site, (slices,), (outputs,), outputs, slices),
+            True,
+            length,
+            None,
+            finish,
+        )
     else:
-        _pass(site, op, x, axes, out, 1, rows, True, length, start, finish)
+        _pass(site, op, x, axes, out, 1, body, True, length, start, finish)
+
+
+def _body(site: Site, folded: Shape, strides: Shape, outputs: int, length: int) -> str:
+    """Choose the variant: software adapters take no workgroup memory; others share what is long and contiguous, or long
+    for few outputs."""
+    if site.target.software or len(folded) > 1 or site.target.invocations < 256:
+        return "reduce"
+    if strides[-1:] == (1,) and length >= 128:
+        return "reduce_rows"
+    return "reduce_columns" if length >= 32 and outputs <= 1 << 14 else "reduce"
 
 
 def _first_equal(site: Site, op: str, x: View, axis: int, out: View) -> None:
@@ -208,7 +233,7 @@ def _pass(
     axes: tuple[int, ...],
     out: View,
     slices: int,
-    rows: bool,
+    body: str,
     final: bool,
     total: int,
     start: Finish | None,
@@ -221,10 +246,21 @@ def _pass(
         folded, strides = (1,), (0,)
     outputs, length = size(kept), size(folded)
     target = site.target
-    workgroup = min(256, target.invocations) if rows else target.workgroup
+    workgroup = target.workgroup if body == "reduce" else 256
+    lanes = (
+        1
+        if body != "reduce_columns"
+        else 8
+        if outputs >= 4096
+        else 16
+        if outputs >= 1024
+        else 32
+        if outputs >= 256
+        else 64
+    )
     chains = [part.chain if part else None for part in (start, finish)]
-    key = ReduceKey(op, x.dtype.name, len(kept), len(folded), rows, final, chains[0], chains[1], workgroup)
+    key = ReduceKey(op, x.dtype.name, len(kept), len(folded), body, lanes, final, chains[0], chains[1], workgroup)
     values = (outputs, slices, length, x.offset, *kept, *kept_strides, *folded, *strides, total)
-    groups = outputs * slices if rows else -(-outputs * slices // workgroup)
+    groups = outputs * slices if body == "reduce_rows" else -(-outputs * slices * lanes // workgroup)
     views = [*(start.views if start else [x]), *(finish.views if finish else ()), out]
     site.launch(reduce_kernel, key, values, views, grid(groups))

@@ -86,4 +86,6 @@ def bindings(stored: tuple[tuple[str, str, str], ...], params: bool) -> str:
     ]
     if params:
         lines.append(f"@group(0) @binding({len(stored)}) var<uniform> params: array<vec4u, 16>;")
+    # Compilers may take x * 0 for 0 and leave x / 0 undefined where they see the 0: this hides a number from them.
+    lines.append(f"fn hidden(word: u32) -> u32 {{ return select(word, ~word, arrayLength(&{stored[0][0]}) == 0u); }}")
     return "\n".join(lines)

@@ -90,7 +90,9 @@ def _kept(root: Wgpu, buffer: Buffer) -> Buffer:
     if not buffer.lent:
         return buffer
     fresh = root.gpu.pool.lease(buffer.block.size)
-    root.gpu.stream.replay([], [(Segment(buffer, 0, buffer.block.size), Segment(fresh, 0, buffer.block.size))], [], None)
+    root.gpu.stream.replay(
+        [], [(Segment(buffer, 0, buffer.block.size), Segment(fresh, 0, buffer.block.size))], [], None
+    )
     return fresh
 
 
