@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import wgpu
@@ -15,6 +15,7 @@ from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError
+from wgpu_nn.gpu.commands import Commands, Grid, Launch, encode
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.pool import Block, Buffer, Segment
@@ -27,24 +28,12 @@ BATCH = 64  # launches after which a batch goes to the GPU, so that it works whi
 READ_CHUNK = 1 << 26
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
-Grid = tuple[int, int, int]
-
 
 class Bound(NamedTuple):
     """A launch that is ready to be encoded, and the bind group that must live as long."""
 
-    launch: tuple[object, object, int, Grid]
+    launch: Launch
     group: wgpu.GPUBindGroup
-
-
-def _copy(encoder: wgpu.GPUCommandEncoder, source: Segment, target: Segment) -> None:
-    encoder.copy_buffer_to_buffer(
-        source.buffer.block.raw,
-        source.offset,
-        target.buffer.block.raw,
-        target.offset,
-        min(source.nbytes, target.nbytes),
-    )
 
 
 class Stream:
@@ -54,7 +43,7 @@ class Stream:
         self._gpu = gpu
         self._device = gpu.raw
         self._queue = gpu.raw.queue
-        self._launches: list[tuple[object, object, int, Grid]] = []
+        self._launches: list[Launch] = []
         self._batch = 1
         self._step = max(PARAMS_BYTES, gpu.limits["min-uniform-buffer-offset-alignment"])
         self._params = bytearray(SLOTS * self._step)
@@ -64,7 +53,7 @@ class Stream:
         )
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging: dict[int, wgpu.GPUBuffer] = {}
-        self._offset = ffi.new("uint32_t[1]")
+        self._one = ffi.new("WGPUCommandBuffer[1]")
         self._lock = threading.RLock()
 
     # --- launches --------------------------------------------------------------------------------------------------
@@ -136,25 +125,26 @@ class Stream:
         launches: Sequence[Bound],
         before: Sequence[tuple[Segment, Segment]],
         after: Sequence[tuple[Segment, Segment]],
-        upload: tuple[Segment, np.ndarray] | None,
+        upload: tuple[Segment, bytes] | None,
     ) -> None:
         """Submit bound launches in one pass, with copies before and after it; ``upload`` lands before them all."""
         with self._lock, device_errors("replay"):
             if self._launches:
                 self._submit(None)
             if upload is not None:
-                self._queue.write_buffer(upload[0].buffer.block.raw, upload[0].offset, upload[1])
-            encoder = self._device.create_command_encoder()
+                place, data = upload
+                raw = ffi.from_buffer(data)
+                libf.wgpuQueueWriteBuffer(
+                    self._queue._internal, place.buffer.block.raw._internal, place.offset, raw, len(raw)
+                )
+            commands = Commands(self._device)
             for source, target in before:
-                _copy(encoder, source, target)
-            if launches:
-                compute = encoder.begin_compute_pass()
-                encode(compute._internal, [b.launch for b in launches], self._offset)
-                compute.end()
+                commands.copy(source, target)
+            commands.launch([b.launch for b in launches])
             for source, target in after:
-                _copy(encoder, source, target)
+                commands.copy(source, target)
             self._batch += 1
-            self._send(encoder, len(launches))
+            self._send(commands.finish(), len(launches))
 
     def timed(self, launches: Sequence[Bound]) -> list[float]:
         """Run bound launches once, a pass each, and return the seconds that the GPU took for every one."""
@@ -177,10 +167,10 @@ class Stream:
         for n, bound in enumerate(launches):
             marks = {"query_set": queries, "beginning_of_pass_write_index": 2 * n, "end_of_pass_write_index": 2 * n + 1}
             compute = encoder.begin_compute_pass(timestamp_writes=marks)  # pyright: ignore[reportArgumentType]
-            encode(compute._internal, [bound.launch], self._offset)
+            encode(compute._internal, [bound.launch])
             compute.end()
         encoder.resolve_query_set(queries, 0, count, ticks, 0)
-        self._send(encoder, len(launches))
+        self._send(encoder.finish()._internal, len(launches), keep=True)
         found = np.frombuffer(self._queue.read_buffer(ticks), np.uint64).astype(np.float64)
         period = libf.wgpuQueueGetTimestampPeriod(self._queue._internal)
         return list((found[1::2] - found[::2]) * period * 1e-9)
@@ -200,18 +190,19 @@ class Stream:
         if slots:
             # Queue order makes one arena enough: this write lands after the previous submit and before this one.
             self._queue.write_buffer(self._arena, 0, memoryview(self._params)[: slots * self._step])
-        encoder = self._device.create_command_encoder()
-        if launches:
-            compute = encoder.begin_compute_pass()
-            encode(compute._internal, launches, self._offset)
-            compute.end()
+        commands = Commands(self._device)
+        commands.launch(launches)
         if copy is not None:
             block, offset, target, nbytes = copy
-            encoder.copy_buffer_to_buffer(block.raw, offset, target, 0, nbytes)
-        self._send(encoder, len(launches))
+            commands.copy_raw(block.raw, offset, target, 0, nbytes)
+        self._send(commands.finish(), len(launches))
 
-    def _send(self, encoder: wgpu.GPUCommandEncoder, launches: int) -> None:
-        self._queue.submit([encoder.finish()])
+    def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
+        """Submit one raw command buffer, and release it unless wgpu-py will."""
+        self._one[0] = buffer
+        libf.wgpuQueueSubmit(self._queue._internal, 1, self._one)
+        if not keep:
+            lib.wgpuCommandBufferRelease(buffer)
         self._gpu.counts.submits += 1
         self._gpu.counts.launches += launches
 
@@ -273,25 +264,3 @@ class Stream:
             for staging in self._staging.values():
                 staging.destroy()
             self._staging.clear()
-
-
-def encode(compute: object, launches: Sequence[tuple[object, object, int, Grid]], offset: object) -> None:
-    """Write launches into a compute pass by raw calls: 3.5 us each against 6 us through wgpu-py on an H100.
-
-    A launch without parameters has the offset -1. These calls only record; what is wrong with them is reported when the
-    encoder finishes.
-    """
-    set_pipeline = lib.wgpuComputePassEncoderSetPipeline
-    set_group = lib.wgpuComputePassEncoderSetBindGroup
-    dispatch = lib.wgpuComputePassEncoderDispatchWorkgroups
-    last: object = None
-    for pipeline, group, at, (x, y, z) in launches:
-        if pipeline is not last:
-            set_pipeline(compute, pipeline)
-            last = pipeline
-        if at < 0:
-            set_group(compute, 0, group, 0, ffi.NULL)
-        else:
-            offset[0] = at  # pyright: ignore[reportIndexIssue]
-            set_group(compute, 0, group, 1, offset)
-        dispatch(compute, x, y, z)

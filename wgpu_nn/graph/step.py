@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from wgpu_nn.dtype import DType, Scalar
 from wgpu_nn.gpu import Bound, Buffer, Gpu, Segment
@@ -66,7 +65,8 @@ class Step:
         if slot.parent is not None:
             self._place(slot.parent, free)
             home = self._places[slot.parent]
-            self._places[slot] = Segment(home.buffer, home.offset + slot.offset, slot.nbytes)
+            nbytes = max(-(-slot.nbytes // 16) * 16, 16)  # kernels may take four elements at once
+            self._places[slot] = Segment(home.buffer, home.offset + slot.offset, nbytes)
             return
         waiting = free.get(size_class(slot.nbytes))
         self._places[slot] = waiting.pop() if waiting else self._lease(slot.nbytes)
@@ -108,7 +108,7 @@ class Step:
         upload = None
         if plan.hosts is not None:
             words = [bits(x, t) for x, t in zip(numbers, self._host_types, strict=True)]
-            upload = (self._places[plan.hosts], np.array(words, np.uint32))
+            upload = (self._places[plan.hosts], struct.pack(f"<{len(words)}I", *words))
         self._gpu.stream.replay(self._launches, before, after, upload)
         return results
 

@@ -81,10 +81,7 @@ class Tensor(Composites):
     def with_root(self, root: Handle) -> Tensor:
         """Return the same tensor, history included, around another handle of the same elements."""
 
-        def around(handle: Handle) -> Handle:
-            return Tracked(around(handle.value), handle.node) if isinstance(handle, Tracked) else root
-
-        return Tensor(self.device, around(self._handle))
+        return Tensor(self.device, _around(self._handle, root))
 
     def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         given: list[Handle | Scalar] = []
@@ -225,6 +222,11 @@ class Tensor(Composites):
         given = value if isinstance(value, Tensor) else self.run("full", value, shape=(), dtype=self.dtype)
         seen = _with_new(region, place.dropped, place.added, 1, -1)
         return self.slice_assign(place.ranges, given.expand(seen).reshape(region))
+
+
+def _around(handle: Handle, root: Handle) -> Handle:
+    # NOTE: a function of its own: a recursive closure is a reference cycle, which would hold the root until collected.
+    return Tracked(_around(handle.value, root), handle.node) if isinstance(handle, Tracked) else root
 
 
 def _with_new(shape: Shape, dropped: Sequence[int], added: Sequence[int], spread: int, at: int) -> Shape:

@@ -1,0 +1,110 @@
+"""Shows and saves what benchmarks found: a plain table, coloured where rich is installed, and JSON."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import wgpu_nn
+from wgpu_nn.errors import ConfigError
+from wgpu_nn.tensor import Device
+
+NONE = "-"
+
+
+def count(value: float | None) -> str:
+    """Return a number as a table has it: 27,543; 1.23; 12.3M."""
+    if value is None:
+        return NONE
+    if value >= 1e6:
+        return f"{value / 1e6:.1f}M"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def ratio(value: float | None) -> str:
+    """Return how many times faster, with three digits."""
+    if value is None:
+        return NONE
+    return f"{value:.0f}x" if value >= 100 else f"{value:.3g}x"
+
+
+def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, two for the heads; the first column stands left, the others right.
+
+    A row of two cells where there are more columns is a name and a remark.
+    """
+    full = [row for row in rows if len(row) == len(heads)]
+    names = max(len(row[0]) for row in [*heads[:1], *rows])
+    widths = [names] + [max(len(c) for c in (*heads[n], *(r[n] for r in full))) for n in range(1, len(heads))]
+    lines = [[head[n] for head in heads] for n in range(2)]
+
+    def laid_out(cells: Sequence[str]) -> str:
+        if len(cells) != len(heads):
+            return f"{cells[0]:<{names}}  {cells[1]}"
+        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))
+        return "  ".join((cells[0].ljust(names), *rest)).rstrip()
+
+    return [laid_out(cells) for cells in (*lines, *rows)]
+
+
+def show(lines: Sequence[str], bold: int = 0) -> None:
+    """Print lines; on a terminal with rich the first ``bold`` are bold, and FAILED is red."""
+    try:
+        from rich.console import Console
+        from rich.text import Text
+    except ImportError:
+        print("\n".join(lines))
+        return
+    console = Console(soft_wrap=True)
+    for n, line in enumerate(lines):
+        text = Text(line, style="bold" if n < bold else "")
+        text.highlight_words(["FAILED"], "bold red")
+        console.print(text)
+
+
+def progress(text: str) -> None:
+    """Say on stderr what is being done, as some of it takes a while."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def environment(device: Device) -> dict[str, Any]:
+    """Return what numbers depend on: the adapter, its driver, versions, the machine, the date (UTC)."""
+    adapter = device.gpu.adapter
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "adapter": {"name": adapter.name, "kind": adapter.kind, "api": adapter.api, "driver": adapter.driver},
+        "versions": {
+            "wgpu_nn": wgpu_nn.__version__,
+            "wgpu": importlib.metadata.version("wgpu"),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def save(path: Path, found: dict[str, Any]) -> None:
+    """Write JSON; NaN and infinities become null, as JSON has none."""
+    try:
+        path.write_text(json.dumps(_finite(found), indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ConfigError(f"bench: cannot write {path}: {error.strerror}; choose another --json file") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value

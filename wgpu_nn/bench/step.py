@@ -1,0 +1,254 @@
+"""``wgpu-nn bench step``: a training step of the spec page's CNN, ours in every mode and the peers', numerics first."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wgpu_nn.bench import report
+from wgpu_nn.bench.engine import Engine, Facts
+from wgpu_nn.bench.peers import Peer, PeerError, opened
+from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, RATE, STEPS, TRAIN
+from wgpu_nn.bench.timing import Round, alternating, steps_of_a_round
+from wgpu_nn.tensor import Device
+
+TORCH = Peer("torch", ("torch",), "pip install torch", "wgpu_nn.bench.step_torch")
+TINYGRAD = Peer("tinygrad", ("tinygrad", "pydawn"), "pip install tinygrad dawn-python", "wgpu_nn.bench.step_tinygrad")
+PEERS = {peer.name: peer for peer in (TORCH, TINYGRAD)}
+
+TOLERANCE = 1e-4  # of a loss near 2.3: forty units in the last place of f32 for each of six steps
+ROUNDS = 9
+HEADS = (
+    ("", "engine"), ("", "launches"), ("", "submits"), ("host", "us"), ("device", "us"), ("wall", "us"),
+    ("images", "/s"), ("", "losses"),
+)  # fmt: skip
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Row:
+    """What is found out about an engine; ``failure`` says why a peer is given up."""
+
+    engine: Engine
+    peer: bool
+    outcome: list[float] = field(default_factory=list)
+    difference: float | None = None
+    facts: Facts = field(default_factory=Facts)
+    steps: int = 0
+    rounds: list[Round] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all losses are those of NumPy; NaN is not."""
+        return self.difference is not None and self.difference <= TOLERANCE
+
+    @property
+    def host_us(self) -> float | None:
+        return statistics.median(r.host_us for r in self.rounds) if self.rounds else None
+
+    @property
+    def wall_us(self) -> float | None:
+        return statistics.median(r.wall_us for r in self.rounds) if self.rounds else None
+
+    def over(self, other: Row) -> float | None:
+        """Return how many times faster this row is than ``other``, if both do the same work."""
+        mine, its = self.wall_us, other.wall_us
+        if mine is None or its is None or self.engine.label.work != other.engine.label.work:
+            return None
+        return its / mine
+
+    def attempt(self, ask: Callable[[], T], default: T) -> T:
+        """Return what the engine answers, or ``default`` if it is a peer and breaks off, now or earlier."""
+        if self.failure is None:
+            try:
+                return ask()
+            except PeerError as error:
+                self.failure = str(error)
+        return default
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``wgpu-nn bench step``."""
+    parser.add_argument("--batch", type=positive, default=64, metavar="N", help="images of a step (64)")
+    parser.add_argument(
+        "--against", type=peers, default=(), metavar="PEERS", help=f"peers to run, of {','.join(PEERS)} (none)"
+    )
+    parser.add_argument("--device", default="wgpu", help="our device: wgpu, wgpu:<index or name> (the best adapter)")
+    parser.add_argument("--steps", type=positive, metavar="N", help="steps of a round (as many as take 0.25 s)")
+    parser.add_argument(
+        "--rounds", type=positive, default=ROUNDS, metavar="N", help=f"rounds of each engine ({ROUNDS})"
+    )
+    parser.add_argument("--launches", action="store_true", help="show the GPU time of each launch of the captured step")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save what was found, raw rounds and all")
+
+
+def positive(text: str) -> int:
+    """Return a number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+    return value
+
+
+def peers(text: str) -> tuple[Peer, ...]:
+    """Return the peers that a list like ``torch,tinygrad`` names."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(PEERS)}, got {unknown[0]!r}")
+    return tuple(PEERS[name] for name in dict.fromkeys(names))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, time and report; 1 if an engine's losses are not NumPy's, else 0."""
+    from wgpu_nn.bench import step_ours
+
+    device = Device(args.device).autodiff()
+    environment = report.environment(device)
+    report.progress("bench step: first calls, in fresh interpreters")
+    first = [step_ours.first_call(args.device, args.batch) for _ in range(2)]
+    with ExitStack() as stack:
+        rows = [Row(engine, False) for engine in step_ours.engines(device, args.batch)]
+        absent: dict[str, str] = {}
+        about: dict[str, str] = {}
+        for peer in args.against:
+            try:
+                engines, about[peer.name] = stack.enter_context(opened(peer, args.batch))
+            except PeerError as error:
+                absent[peer.name] = str(error)
+            else:
+                rows += [Row(engine, True) for engine in engines]
+        reference = step_ours.reference(args.batch)
+        for row in rows:
+            report.progress(f"bench step: {row.engine.label.title}: losses, counts")
+            compare(row, reference)
+        report.progress(f"bench step: {args.rounds} rounds")
+        time_rows(rows, args.rounds, args.steps)
+    found = {
+        "benchmark": "step",
+        "environment": {**environment, "peers": about},
+        "settings": {
+            "batch": args.batch,
+            "image": IMAGE,
+            "hidden": HIDDEN,
+            "classes": CLASSES,
+            "dropout": DROPOUT,
+            "lr": RATE,
+            "rounds": args.rounds,
+        },
+        "first_call": {"as_found": first[0], "again": first[1]},
+        "numerics": {"steps": STEPS, "tolerance": TOLERANCE, "reference": reference},
+        "rows": [described(row, rows, args.batch) for row in rows],
+        "absent": absent,
+    }
+    show(found, rows, args.launches)
+    if args.json is not None:
+        report.save(args.json, found)
+    return 0 if all(row.agrees or row.failure for row in rows) else 1
+
+
+def compare(row: Row, reference: list[float]) -> None:
+    """Find out whether an engine takes the same steps as NumPy does, and what its steps cost."""
+    row.outcome = row.attempt(row.engine.outcome, [])
+    if row.outcome:
+        differences = [abs(x - y) for x, y in zip(row.outcome, reference)]
+        row.difference = max(differences, key=lambda d: (d != d, d))  # NaN counts as the largest
+    row.facts = row.attempt(row.engine.facts, Facts())
+
+
+def time_rows(rows: list[Row], rounds: int, steps: int | None) -> None:
+    """Time the engines in rounds, by turns; a peer that breaks off is left out from then on."""
+    for row in rows:
+        # The first calls of a peer's JIT are not its pace: two short rounds, of which the second counts.
+        tries = [row.attempt(lambda row=row: row.engine.round(2), None) for _ in range(2)]
+        if tries[1] is not None:
+            row.steps = steps or steps_of_a_round(tries[1].wall_us)
+    for row in alternating(rows, rounds):
+        found = row.attempt(lambda row=row: row.engine.round(row.steps), None)
+        if found is not None:
+            row.rounds.append(found)
+
+
+def described(row: Row, rows: list[Row], batch: int) -> dict[str, Any]:
+    """Return what JSON says of a row."""
+    wall, label = row.wall_us, row.engine.label
+    return {
+        "key": label.key,
+        "title": label.title,
+        "work": label.work,
+        "peer": row.peer,
+        **asdict(row.facts),
+        "host_us": row.host_us,
+        "wall_us": wall,
+        "images_per_s": batch / wall * 1e6 if wall else None,
+        "times_faster_than": {other.engine.label.key: row.over(other) for other in rows if other.peer},
+        "losses": row.outcome,
+        "difference": row.difference,
+        "ok": row.agrees,
+        "failure": row.failure,
+        "rounds": [asdict(r) for r in row.rounds],
+    }
+
+
+def show(found: dict[str, Any], rows: list[Row], launches: bool) -> None:
+    """Print the table and what belongs to it."""
+    others = [row for row in rows if row.peer and row.rounds]
+    heads = [*HEADS, *(row.engine.label.head for row in others)]
+    cells: list[list[str]] = []
+    for row, said in zip(rows, found["rows"]):
+        if row.failure is not None:
+            cells.append([said["title"], f"not available: {row.failure}"])
+            continue
+        numbers = [said[k] for k in ("launches", "submits", "host_us", "device_us", "wall_us", "images_per_s")]
+        agrees = "ok" if row.agrees else "FAILED"
+        ratios = [report.ratio(row.over(other)) for other in others]
+        cells.append([said["title"], *(report.count(x) for x in numbers), agrees, *ratios])
+    cells += [[name, f"not available: {why}"] for name, why in found["absent"].items()]
+    adapter, batch = found["environment"]["adapter"], found["settings"]["batch"]
+    lines = report.table(heads, cells)
+    largest = max((row.difference for row in rows if row.difference is not None), default=0.0)
+    lines = [
+        f"training step of the spec page's CNN, batch {batch}, Adam, dropout {DROPOUT:g}",
+        f"on {adapter['name']} ({adapter['kind']}, {adapter['api']}, {adapter['driver'] or 'unknown driver'})",
+        *(f"against {about}" for about in found["environment"]["peers"].values()),
+        "",
+        *lines,
+        "",
+        f"losses: {STEPS} steps without dropout from the same numbers, against NumPy: largest difference {largest:.1e}, "
+        f"allowed {TOLERANCE:g}",
+        "host: until the call returned; device: sum of GPU timestamps, a pass each; wall: many steps, one wait",
+        *first_lines(found["first_call"]),
+    ]
+    if others:
+        lines.append("the columns at the right say how many times faster a row is than that peer")
+    report.show(lines, bold=1)
+    if launches:
+        report.show(["", *launch_lines(rows)], bold=2)
+
+
+def first_lines(first: dict[str, dict[str, float]]) -> list[str]:
+    """Return what was measured of the first call: fresh interpreters, the driver's cache as it was left by others."""
+    title = {"as_found": "first captured step", "again": "once more"}
+    return [
+        f"{title[k]}: {t['step_s']:.2f} s from import (imported {t['import_s']:.2f}, device {t['device_s']:.2f}); fresh "
+        f"interpreter, {'driver cache as found' if k == 'as_found' else 'driver cache warm'}"
+        for k, t in first.items()
+    ]
+
+
+def launch_lines(rows: list[Row]) -> list[str]:
+    """Return the lines about the launches of the first row, the captured step."""
+    launches = rows[0].facts.launch_us
+    if not launches:
+        return ["launches: this adapter has no timestamps"]
+    total = sum(us for _, us in launches)
+    heads = [("launches of the", "captured step"), ("device", "us"), ("", "share")]
+    cells = [[f"{n:>2} {name}", report.count(us), f"{us / total:.1%}"] for n, (name, us) in enumerate(launches)]
+    return report.table(heads, cells)
