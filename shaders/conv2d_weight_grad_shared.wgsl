@@ -26,16 +26,16 @@ fn main(
     let o = in_group * group_out() + (block % group_blocks()) * 8u;
     let o_last = (in_group + 1u) * group_out() - 1u;
     let plane = out_h() * out_w();
-    var taps: array<vec3u, 8>;
-    var rows: array<u32, 8>;
-    var acc: array<vec4f, 18>;
-    for (var k = 0u; k < 8u; k++) {
-        taps[k] = tap(column + k, in_group);
-        rows[k] = min(o + k, o_last) * plane;
-    }
-    for (var k = 0u; k < 18u; k++) {
-        acc[k] = vec4f();
-    }
+    let t0 = tap(column, in_group); let t1 = tap(column + 1u, in_group);
+    let t2 = tap(column + 2u, in_group); let t3 = tap(column + 3u, in_group);
+    let t4 = tap(column + 4u, in_group); let t5 = tap(column + 5u, in_group);
+    let t6 = tap(column + 6u, in_group); let t7 = tap(column + 7u, in_group);
+    let g0 = o * plane; let g1 = min(o + 1u, o_last) * plane; let g2 = min(o + 2u, o_last) * plane; let g3 = min(o + 3u, o_last) * plane;
+    let g4 = min(o + 4u, o_last) * plane; let g5 = min(o + 5u, o_last) * plane; let g6 = min(o + 6u, o_last) * plane; let g7 = min(o + 7u, o_last) * plane;
+    var l0 = vec4f(); var l1 = vec4f(); var l2 = vec4f(); var l3 = vec4f(); var l4 = vec4f(); var l5 = vec4f(); var l6 = vec4f(); var l7 = vec4f();
+    var h0 = vec4f(); var h1 = vec4f(); var h2 = vec4f(); var h3 = vec4f(); var h4 = vec4f(); var h5 = vec4f(); var h6 = vec4f(); var h7 = vec4f();
+    var g_low = vec4f();
+    var g_high = vec4f();
     let last = min((slice + 1u) * pixels_per_slice(), pixels());
     for (var p = slice * pixels_per_slice() + local; p < last; p += WORKGROUP) {
         let image = p / plane;
@@ -43,37 +43,64 @@ fn main(
         let y = (rest / out_w()) * STRIDE_H - pad_top();
         let x = (rest % out_w()) * STRIDE_W - pad_left();
         let base = vec3u((image * in_channels() * height() + y) * width() + x, y, x);
-        let low = vec4f(pixel(base, taps[0]), pixel(base, taps[1]), pixel(base, taps[2]), pixel(base, taps[3]));
-        let high = vec4f(pixel(base, taps[4]), pixel(base, taps[5]), pixel(base, taps[6]), pixel(base, taps[7]));
+        let low = vec4f(pixel(base, t0), pixel(base, t1), pixel(base, t2), pixel(base, t3));
+        let high = vec4f(pixel(base, t4), pixel(base, t5), pixel(base, t6), pixel(base, t7));
         let at = image * out_channels() * plane + rest;
-        var g: array<f32, 8>;
-        for (var k = 0u; k < 8u; k++) {
-            g[k] = grad[at + rows[k]];
-            acc[2u * k] += g[k] * low;
-            acc[2u * k + 1u] += g[k] * high;
-        }
+        let v0 = grad[at + g0]; l0 += v0 * low; h0 += v0 * high;
+        let v1 = grad[at + g1]; l1 += v1 * low; h1 += v1 * high;
+        let v2 = grad[at + g2]; l2 += v2 * low; h2 += v2 * high;
+        let v3 = grad[at + g3]; l3 += v3 * low; h3 += v3 * high;
+        let v4 = grad[at + g4]; l4 += v4 * low; h4 += v4 * high;
+        let v5 = grad[at + g5]; l5 += v5 * low; h5 += v5 * high;
+        let v6 = grad[at + g6]; l6 += v6 * low; h6 += v6 * high;
+        let v7 = grad[at + g7]; l7 += v7 * low; h7 += v7 * high;
         if (SUMS) {
-            acc[16] += vec4f(g[0], g[1], g[2], g[3]);
-            acc[17] += vec4f(g[4], g[5], g[6], g[7]);
+            g_low += vec4f(v0, v1, v2, v3);
+            g_high += vec4f(v4, v5, v6, v7);
         }
     }
-    // The workgroup's sums, CHUNK of the vectors at a time, so that they fit into 16 KiB for 64 invocations.
+    // The workgroup's sums, eight of the vectors at a time, so that they fit into 8 KiB for 64 invocations.
     let to = slice * slice_size();
-    for (var first = 0u; first < select(16u, 24u, SUMS); first += CHUNK) {
-        for (var k = 0u; k < CHUNK; k++) {
-            shared_sums[k * WORKGROUP + local] = select(vec4f(), acc[min(first + k, 17u)], first + k < 18u);
-        }
+    put(local, l0, h0, l1, h1, l2, h2, l3, h3);
+    add_up(local);
+    if (local < CHUNK) {
+        store4(to, local, o, o_last, column, shared_sums[local * WORKGROUP]);
+    }
+    workgroupBarrier();
+    put(local, l4, h4, l5, h5, l6, h6, l7, h7);
+    add_up(local);
+    if (local < CHUNK) {
+        store4(to, CHUNK + local, o, o_last, column, shared_sums[local * WORKGROUP]);
+    }
+    if (SUMS) {
         workgroupBarrier();
-        for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-            if (local < half) {
-                for (var k = 0u; k < CHUNK; k++) {
-                    shared_sums[k * WORKGROUP + local] += shared_sums[k * WORKGROUP + local + half];
-                }
-            }
-            workgroupBarrier();
+        put(local, g_low, g_high, vec4f(), vec4f(), vec4f(), vec4f(), vec4f(), vec4f());
+        add_up(local);
+        if (local < 2u) {
+            store4(to, 2u * CHUNK + local, o, o_last, column, shared_sums[local * WORKGROUP]);
         }
-        if (local < CHUNK) {
-            store4(to, first + local, o, o_last, column, shared_sums[local * WORKGROUP]);
+    }
+}
+
+fn put(local: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f, v4: vec4f, v5: vec4f, v6: vec4f, v7: vec4f) {
+    shared_sums[local] = v0;
+    shared_sums[WORKGROUP + local] = v1;
+    shared_sums[2u * WORKGROUP + local] = v2;
+    shared_sums[3u * WORKGROUP + local] = v3;
+    shared_sums[4u * WORKGROUP + local] = v4;
+    shared_sums[5u * WORKGROUP + local] = v5;
+    shared_sums[6u * WORKGROUP + local] = v6;
+    shared_sums[7u * WORKGROUP + local] = v7;
+}
+
+// Adds up each vector over the workgroup, in a tree.
+fn add_up(local: u32) {
+    workgroupBarrier();
+    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+        if (local < half) {
+            for (var k = 0u; k < CHUNK; k++) {
+                shared_sums[k * WORKGROUP + local] += shared_sums[k * WORKGROUP + local + half];
+            }
         }
         workgroupBarrier();
     }
@@ -84,7 +111,7 @@ fn store4(to: u32, k: u32, o: u32, o_last: u32, column: u32, v: vec4f) {
     if (k >= 16u) {
         let channel = o + (k - 16u) * 4u;
         for (var j = 0u; j < 4u; j++) {
-            if (k < 18u && column == 0u && channel + j <= o_last) {
+            if (column == 0u && channel + j <= o_last) {
                 out[to + sums_start() + channel + j] = v[j];
             }
         }

@@ -83,7 +83,8 @@ def opened(peer: Peer, batch: int) -> Iterator[tuple[list[Engine], str]]:
         process.join(2)
         if process.is_alive():
             process.terminate()
-            process.join()
+        process.join()
+        process.close()
 
 
 def serve(pipe: Connection, module: str, batch: int) -> None:
@@ -109,7 +110,7 @@ def _answer(function: Any, *arguments: object) -> tuple[bool, Any]:
     try:
         return True, function(*arguments)
     except Exception as error:
-        # The last line is for the table; only the first line of a message, as compilers write pages.
+        # One line, for the table; compilers write pages.
         where = traceback.extract_tb(error.__traceback__)[-1]
         first = (str(error).splitlines() or [""])[0][:120]
         return False, f"{type(error).__name__}: {first} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})"

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from wgpu_nn.errors import ConfigError
 from wgpu_nn.tensor import Device
 
 NONE = "-"
+WIDTH = 110
 
 
 def count(value: float | None) -> str:
@@ -40,20 +42,20 @@ def ratio(value: float | None) -> str:
 def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, two for the heads; the first column stands left, the others right.
 
-    A row of two cells where there are more columns is a name and a remark.
+    A row of two cells where there are more columns is a name and a remark, which is wrapped.
     """
     full = [row for row in rows if len(row) == len(heads)]
     names = max(len(row[0]) for row in [*heads[:1], *rows])
-    widths = [names] + [max(len(c) for c in (*heads[n], *(r[n] for r in full))) for n in range(1, len(heads))]
-    lines = [[head[n] for head in heads] for n in range(2)]
-
-    def laid_out(cells: Sequence[str]) -> str:
-        if len(cells) != len(heads):
-            return f"{cells[0]:<{names}}  {cells[1]}"
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))
-        return "  ".join((cells[0].ljust(names), *rest)).rstrip()
-
-    return [laid_out(cells) for cells in (*lines, *rows)]
+    widths = [max(len(c) for c in (*heads[n], *(r[n] for r in full))) for n in range(1, len(heads))]
+    lines: list[str] = []
+    for cells in (*([head[n] for head in heads] for n in range(2)), *rows):
+        if len(cells) == len(heads):
+            rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths)]
+        else:
+            rest = textwrap.wrap(cells[1], WIDTH - names - 2)
+            rest = [f"\n{' ' * (names + 2)}".join(rest)]
+        lines += "  ".join((cells[0].ljust(names), *rest)).rstrip().split("\n")
+    return lines
 
 
 def show(lines: Sequence[str], bold: int = 0) -> None:
@@ -90,6 +92,14 @@ def environment(device: Device) -> dict[str, Any]:
         },
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
+
+
+def writable(path: Path | None) -> None:
+    """Raise, before minutes are spent, if there is no folder for a file."""
+    if path is not None and not path.parent.is_dir():
+        raise ConfigError(
+            f"bench: expected a folder {path.parent} for --json, got none; make it, or choose another file"
+        )
 
 
 def save(path: Path, found: dict[str, Any]) -> None:

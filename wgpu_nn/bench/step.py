@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from wgpu_nn.bench import report
 from wgpu_nn.bench.engine import Engine, Facts
 from wgpu_nn.bench.peers import Peer, PeerError, opened
-from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, RATE, STEPS, TRAIN
+from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, RATE, STEPS
 from wgpu_nn.bench.timing import Round, alternating, steps_of_a_round
 from wgpu_nn.tensor import Device
 
@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare, time and report; 1 if an engine's losses are not NumPy's, else 0."""
     from wgpu_nn.bench import step_ours
 
+    report.writable(args.json)
     device = Device(args.device).autodiff()
     environment = report.environment(device)
     report.progress("bench step: first calls, in fresh interpreters")
@@ -166,10 +167,9 @@ def compare(row: Row, reference: list[float]) -> None:
 def time_rows(rows: list[Row], rounds: int, steps: int | None) -> None:
     """Time the engines in rounds, by turns; a peer that breaks off is left out from then on."""
     for row in rows:
-        # The first calls of a peer's JIT are not its pace: two short rounds, of which the second counts.
-        tries = [row.attempt(lambda row=row: row.engine.round(2), None) for _ in range(2)]
-        if tries[1] is not None:
-            row.steps = steps or steps_of_a_round(tries[1].wall_us)
+        pace = row.attempt(lambda row=row: row.engine.round(2), None)
+        if pace is not None:
+            row.steps = steps or steps_of_a_round(pace.wall_us)
     for row in alternating(rows, rounds):
         found = row.attempt(lambda row=row: row.engine.round(row.steps), None)
         if found is not None:
@@ -221,9 +221,8 @@ def show(found: dict[str, Any], rows: list[Row], launches: bool) -> None:
         "",
         *lines,
         "",
-        f"losses: {STEPS} steps without dropout from the same numbers, against NumPy: largest difference {largest:.1e}, "
-        f"allowed {TOLERANCE:g}",
-        "host: until the call returned; device: sum of GPU timestamps, a pass each; wall: many steps, one wait",
+        f"losses: {STEPS} steps without dropout, against NumPy: largest difference {largest:.1e}, allowed {TOLERANCE:g}",
+        "host: until a call returns, the GPU idle; device: sum of timestamps; wall: many steps, one wait, per step",
         *first_lines(found["first_call"]),
     ]
     if others:

@@ -1,5 +1,7 @@
 """tinygrad's engine of ``bench step``: its WEBGPU backend (Dawn, through dawn-python), with the JIT."""
 
+# pyright: reportMissingImports=false, reportPrivateImportUsage=false
+# No extra of ours brings tinygrad.
 from __future__ import annotations
 
 import importlib.metadata
@@ -7,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np

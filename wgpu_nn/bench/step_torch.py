@@ -1,5 +1,7 @@
 """PyTorch's engines of ``bench step``: eager and as a CUDA graph where CUDA is, eager on the CPU; TF32 off."""
 
+# pyright: reportMissingImports=false, reportPrivateImportUsage=false
+# No extra of ours brings torch.
 from __future__ import annotations
 
 from collections.abc import Callable

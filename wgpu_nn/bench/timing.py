@@ -15,7 +15,10 @@ SECONDS = 0.25  # of a round: long against a clock's and a scheduler's grain, sh
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """``host_us``: median time until a call returned. ``wall_us``: time of all steps and one wait, over their number."""
+    """``host_us``: median time until a call returned that found the device idle; lavapipe blocks the next.
+
+    ``wall_us``: time of ``steps`` calls and one wait, over their number.
+    """
 
     steps: int
     host_us: float
@@ -23,16 +26,17 @@ class Round:
 
 
 def time_round(step: Callable[[], object], wait: Callable[[], None], steps: int) -> Round:
-    """Return the times of ``steps`` calls in a row; a tenth as many go before, so that clocks and caches are warm."""
-    for _ in range(max(1, steps // 10)):
-        step()
-    wait()
+    """Return the times of a tenth of ``steps`` calls, each waited for, and of ``steps`` in a row after them."""
     calls: list[float] = []
+    wait()
+    for _ in range(max(3, steps // 10)):  # warms clocks and caches as well
+        start = time.perf_counter()
+        step()
+        calls.append(time.perf_counter() - start)
+        wait()
     start = time.perf_counter()
     for _ in range(steps):
-        before = time.perf_counter()
         step()
-        calls.append(time.perf_counter() - before)
     wait()
     wall = time.perf_counter() - start
     return Round(steps, statistics.median(calls) * 1e6, wall / steps * 1e6)

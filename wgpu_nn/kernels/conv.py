@@ -43,7 +43,7 @@ class ConvKey(NamedTuple):
     window: Window
     bias: bool
     flipped: bool
-    pixels: int  # an invocation's, in the variant for GPUs; 0 in that for software adapters
+    single: bool  # one pixel an invocation, not eight
     finish: Chain | None
 
 
@@ -89,13 +89,12 @@ def conv_kernel(key: ConvKey, values: Words | None) -> Kernel:
             bindings(tuple(stored), values is None),
             finish,
             _constants(key.window),
-            f"const PIXELS = {key.pixels}u;",
             words(tuple(_CONV_WORDS), values),
             _FLIPPED if key.flipped else _WEIGHT,
             f"fn initial(o: u32) -> f32 {{ return {'bias[o]' if key.bias else '0.0'}; }}",
         ]
     )
-    body = "conv2d_pixels" if key.pixels else "conv2d"
+    body = "conv2d_pixel" if key.single else "conv2d"
     return assemble("conv2d", body, header, "r" * (len(stored) - 1) + "w", values is None)
 
 
@@ -145,11 +144,13 @@ def _forward(
     pixels, group_out = n * oh * ow, o // groups
     group_blocks = -(-group_out // 8)
     blocks = group_blocks * groups
-    each, workgroup = _share(site, pixels * blocks)
+    # Invocations enough to fill a large GPU come first, then the reuse of weights.
+    single = not site.target.software and pixels * blocks < 1 << 19
+    workgroup = site.target.workgroup if site.target.software else min(64, site.target.invocations)
     window = Window((w.shape[2], w.shape[3]), stride, dilation, padded, workgroup)
     values = (pixels, blocks, ow, oh * ow, height, width, top, left, c, o, c // groups, group_out, group_blocks)
-    groups_of_pixels = -(-pixels // (workgroup * (each or 8)))
-    key = ConvKey(window, bool(bias), flipped, each, finish.chain if finish else None)
+    groups_of_pixels = -(-pixels // (workgroup * (1 if single else 8)))
+    key = ConvKey(window, bool(bias), flipped, single, finish.chain if finish else None)
     views = [x, w, *bias, *(finish.views if finish else ()), out]
     site.launch(conv_kernel, key, values, views, grid(groups_of_pixels * blocks))
 
@@ -167,14 +168,6 @@ _INPUT_WORDS = [
     "group_in",
     "group_out",
 ]
-
-
-def _share(site: Site, work: int) -> tuple[int, int]:
-    """Return how many pixels an invocation takes (0: the software variant's eight) and how many share a workgroup."""
-    if site.target.software:
-        return 0, site.target.workgroup
-    # Enough invocations to fill a large GPU first, then as much reuse of the weights as there is work.
-    return next((n for n in (4, 2) if work // n >= 1 << 17), 1), min(64, site.target.invocations)
 
 
 class InputGradKey(NamedTuple):

@@ -66,7 +66,7 @@ _CASTS: dict[tuple[Kind, Kind], str] = {
     (Float, Float): "x",
     (Int, Int): "x",
     (Float, Int): "to_int(x)",
-    (Float, Kind.BOOL): "!equal_f(x, 0.0)",
+    (Float, Kind.BOOL): "(bitcast<u32>(x) & 0x7fffffffu) != 0u",
     (Int, Float): "f32(x)",
     (Int, Kind.BOOL): "x != 0",
     (Kind.BOOL, Float): "select(0.0, 1.0, x)",

@@ -20,8 +20,8 @@ _COMBINE: dict[str, str | dict[Kind, str]] = {
     "prod": "a * b",
     "max": {Kind.FLOAT: "max_nan(a, b)", Kind.INT: "max(a, b)"},
     "min": {Kind.FLOAT: "min_nan(a, b)", Kind.INT: "min(a, b)"},
-    "any": "a || b",
-    "all": "a && b",
+    "any": "a | b",
+    "all": "a & b",
 }
 _IDENTITY: dict[str, str | dict[Kind, str]] = {
     "sum": {Kind.FLOAT: "0.0", Kind.INT: "0"},
@@ -29,8 +29,8 @@ _IDENTITY: dict[str, str | dict[Kind, str]] = {
     "prod": {Kind.FLOAT: "1.0", Kind.INT: "1"},
     "max": {Kind.FLOAT: "-infinity()", Kind.INT: "-2147483647 - 1"},
     "min": {Kind.FLOAT: "infinity()", Kind.INT: "2147483647"},
-    "any": "false",
-    "all": "true",
+    "any": "0u",
+    "all": "1u",
 }
 # The first of equal extremes wins, and the first NaN before all numbers. `none` marks an accumulator without elements.
 _ARG = """struct Acc {{ value: {value}, place: u32 }}
@@ -79,6 +79,10 @@ def _pick(table: dict[str, str | dict[Kind, str]], op: str, kind: Kind) -> str:
     return text if isinstance(text, str) else text[kind]
 
 
+def _word(truth: str) -> str:
+    return f"select(0u, 1u, {truth})"
+
+
 @functools.cache
 def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
     """Return the kernel of a reduction over ``folded`` axes, with ``kept`` axes of outputs."""
@@ -103,16 +107,20 @@ def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
         lines.append(_ARG.format(value=VALUE[dtype.kind], ahead=_AHEAD[key.op, dtype.kind]))
         out = "i32"
     else:
-        lines.append(f"alias Acc = {VALUE[dtype.kind]};")
+        # Truths are folded as words: an H100 drops some of a workgroup's bools.
+        truth = dtype.kind is Kind.BOOL
+        lines.append(f"alias Acc = {'u32' if truth else VALUE[dtype.kind]};")
         lines.append(f"fn identity() -> Acc {{ return {_pick(_IDENTITY, key.op, dtype.kind)}; }}")
         if key.start is None:
-            lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {load('source', key.dtype, 'at')}; }}")
+            element = load("source", key.dtype, "at")
+            lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {_word(element) if truth else element}; }}")
         else:
             loaded = [(f"source{n}", "r", DTYPES[leaf.dtype].wgsl) for n, leaf in enumerate(key.start.leaves)]
             lines.append(chain_functions(key.start, [name for name, _, _ in loaded], function="element"))
-            lines.append("fn load(at: u32, r: u32) -> Acc { return element(at); }")
+            element = _word("element(at)") if truth else "element(at)"
+            lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {element}; }}")
         lines.append(f"fn combine(a: Acc, b: Acc) -> Acc {{ return {_pick(_COMBINE, key.op, dtype.kind)}; }}")
-        value = "a / f32(total())" if key.op == "mean" and key.final else "a"
+        value = "a / f32(total())" if key.op == "mean" and key.final else "a != 0u" if truth else "a"
         more, finish, result = finish_header(key.finish, key.dtype)
         lines += [finish, f"fn store(i: u32, a: Acc) {{ out[i] = finish(i, {value}); }}"]
         out = DTYPES[result].wgsl

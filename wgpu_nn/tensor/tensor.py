@@ -80,7 +80,6 @@ class Tensor(Composites):
 
     def with_root(self, root: Handle) -> Tensor:
         """Return the same tensor, history included, around another handle of the same elements."""
-
         return Tensor(self.device, _around(self._handle, root))
 
     def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]

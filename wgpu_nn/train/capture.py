@@ -15,6 +15,7 @@ from wgpu_nn.dtype import Scalar
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Buffer, Segment
 from wgpu_nn.graph import Program, Ref, Trace, simplify
+from wgpu_nn.graph.check import reference, verify
 from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.plan import Slot, plan_plainly
 from wgpu_nn.graph.step import Step
@@ -108,6 +109,7 @@ class CapturedStep:
     ) -> None:
         self.program, self.result, self.devices = program, result, devices
         self._root = root
+        self._constants: dict[Ref, View] = dict(trace.constants)
         self._callbacks = [callback for callback, _ in trace.hosts]
         self._first: list[Scalar] | None = trace.first
         self._cells: dict[Ref, Cell] = {ref: cell for ref, cell in trace.states.items()}
@@ -162,7 +164,6 @@ class CapturedStep:
 
     def _move(self, ref: Ref, source: Segment, buffer: Buffer, offset: int) -> Segment:
         """Copy a cell's elements to other memory, and let the cell live there."""
-        cell = self._cells[ref]
         place = Segment(buffer, offset, self.plan.states[ref].nbytes)
         if place.nbytes:
             self._root.gpu.stream.replay([], [(source, place)], [], None)
@@ -204,22 +205,37 @@ class CapturedStep:
                     self._root.gpu.stream.replay([], [(whole, Segment(fresh, 0, block.size))], [], None)
                 loan.move(moved[block.id])
 
-    def __call__(self, args: list[Tensor]) -> list[Tensor]:
+    def __call__(self, args: list[Tensor], name: str = "", check: bool = False) -> list[Tensor]:
         self._follow()
         if self._first is None:
             numbers = [x for callback in self._callbacks for x in callback()]
         else:
             numbers, self._first = self._first, None
         views = [contiguous(self._root, t.root) for t in args]
-        found = self.step.run(views, numbers)
+        found = self._checked(views, numbers, name) if check else self.step.run(views, numbers)
         return [Tensor.of_root(d, v) for d, v in zip(self.devices, found, strict=True)]
+
+    def _checked(self, args: list[View], numbers: list[Scalar], name: str) -> list[View]:
+        """Replay, and compare the results and the new state with those of the same ops launched one by one."""
+        root, program = self._root, self.program
+        inputs: dict[Ref, View | Scalar] = dict(zip(self.plan.args, args, strict=True))
+        inputs |= dict(zip(self.plan.host_refs, numbers, strict=True))
+        inputs |= {ref: copy(root, cell.tensor.root) for ref, cell in self._cells.items()}
+        inputs |= self._constants
+        expected = reference(root, program, inputs)
+        found = self.step.run(args, numbers)
+        results = list(zip(program.outputs, found, strict=True))
+        results += [(program.updates[ref], self._cells[ref].tensor.root) for ref in self.plan.written]
+        verify(root, name, program, inputs, expected, results)
+        return found
 
 
 class Captured(Generic[P, R]):
     """A captured function; see ``capture``."""
 
-    def __init__(self, fn: Callable[P, R], state: Sequence[State], fuse: bool | None, most: int) -> None:
+    def __init__(self, fn: Callable[P, R], state: Sequence[State], fuse: bool | None, check: bool, most: int) -> None:
         functools.update_wrapper(self, fn)
+        self._check = check
         self._fn, self._state, self._fuse, self._most = fn, tuple(state), fuse, most
         self._steps: OrderedDict[Hashable, CapturedStep] = OrderedDict()
         self._lock = threading.RLock()
@@ -252,7 +268,7 @@ class Captured(Generic[P, R]):
                     )
             else:
                 self._steps.move_to_end(key)
-            results = step(tensors)
+            results = step(tensors, self._name, self._check)
         return cast(R, _rebuilt(step.result, results, [0]))
 
     @property
@@ -260,10 +276,11 @@ class Captured(Generic[P, R]):
         return getattr(self._fn, "__qualname__", repr(self._fn))
 
     def _root(self, tensors: Sequence[Tensor]) -> Wgpu | None:
-        devices = [t.device for t in tensors]
-        devices += [c.device for c in cells_of(self._state)]
-        devices += [s for s in self._state if isinstance(s, Device)]
-        roots = {id(d.root): d.root for d in devices}
+        roots = {id(r): r for r in (t.device.root for t in tensors)}
+        if not roots:
+            devices = [c.device for c in cells_of(self._state)]
+            devices += [s for s in self._state if isinstance(s, Device)]
+            roots = {id(d.root): d.root for d in devices}
         gpus = [r for r in roots.values() if isinstance(r, Wgpu)]
         if len(gpus) > 1:
             raise CaptureError(f"capture {self._name}: expected tensors of one GPU, got {len(gpus)}; move them to one")
@@ -313,7 +330,7 @@ class Captured(Generic[P, R]):
 def capture(fn: Callable[P, R], /) -> Captured[P, R]: ...
 @overload
 def capture(
-    *, state: Sequence[State] = (), fuse: bool | None = None, most: int = 8
+    *, state: Sequence[State] = (), fuse: bool | None = None, check: bool = False, most: int = 8
 ) -> Callable[[Callable[P, R]], Captured[P, R]]: ...
 def capture(
     fn: Callable[..., Any] | None = None,
@@ -321,6 +338,7 @@ def capture(
     *,
     state: Sequence[State] = (),
     fuse: bool | None = None,
+    check: bool = False,
     most: int = 8,
 ) -> Any:
     """Trace a function of tensors once per signature of its arguments, and replay it with one submit.
@@ -330,8 +348,9 @@ def capture(
     and random streams are not baked. On NumPy, and with ``switches.capture`` off, the function runs as it is.
 
     ``fuse`` decides about fusion (by default ``switches.fusion``); without, results equal eager mode's bit for bit.
-    ``most`` bounds the number of signatures kept.
+    ``check`` also launches the ops one by one at every call, slowly, and raises CaptureError naming the first op that
+    differs. ``most`` bounds the number of signatures kept.
     """
     if fn is not None:
-        return Captured(fn, state, fuse, most)
-    return lambda f: Captured(f, state, fuse, most)
+        return Captured(fn, state, fuse, check, most)
+    return lambda f: Captured(f, state, fuse, check, most)

@@ -1,0 +1,84 @@
+// One invocation computes one pixel of 8 output channels: the variant for GPUs and little work, where many invocations count
+// more than many results of each. Pixels are counted through the whole batch.
+// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, pixels, blocks, out_w, out_hw,
+// height, width, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, weight_row, weight_tap, initial, finish
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let flat = group.x + group.y * groups.x;
+    let block = flat % blocks();
+    let p = (flat / blocks()) * WORKGROUP + local;
+    if (p >= pixels()) {
+        return;
+    }
+    let in_group = block / group_blocks();
+    let o = in_group * group_out() + (block % group_blocks()) * 8u;
+    let o_end = (in_group + 1u) * group_out();
+    let plane = height() * width();
+    let base = corner(p);
+    let o_last = o_end - 1u;
+    let o1 = min(o + 1u, o_last); let o2 = min(o + 2u, o_last); let o3 = min(o + 3u, o_last); let o4 = min(o + 4u, o_last);
+    let o5 = min(o + 5u, o_last); let o6 = min(o + 6u, o_last); let o7 = min(o + 7u, o_last);
+    let w0 = weight_row(o); let w1 = weight_row(o1); let w2 = weight_row(o2); let w3 = weight_row(o3);
+    let w4 = weight_row(o4); let w5 = weight_row(o5); let w6 = weight_row(o6); let w7 = weight_row(o7);
+    let low = vec4f(initial(o), initial(o1), initial(o2), initial(o3));
+    let high = vec4f(initial(o4), initial(o5), initial(o6), initial(o7));
+    var l = low;
+    var h = high;
+    for (var c = 0u; c < group_in(); c++) {
+        let channel = (in_group * group_in() + c) * plane;
+        for (var ky = 0u; ky < KERNEL_H; ky++) {
+            for (var kx = 0u; kx < KERNEL_W; kx++) {
+                let t = weight_tap(c, ky, kx);
+                let w_low = vec4f(weight[w0 + t], weight[w1 + t], weight[w2 + t], weight[w3 + t]);
+                let w_high = vec4f(weight[w4 + t], weight[w5 + t], weight[w6 + t], weight[w7 + t]);
+                let dy = ky * DILATION_H;
+                let dx = kx * DILATION_W;
+                let tap = vec3u(channel + dy * width() + dx, dy, dx);
+                let x = pixel(base, tap);
+                l += x * w_low;
+                h += x * w_high;
+            }
+        }
+    }
+    store8(p, o, o_end, l, h);
+}
+
+// The window's upper left corner: its place in memory, its row and its column, which may lie in the padding; all
+// wrap around below 0. Pixels beyond the last one stand in for it, and are not stored.
+fn corner(p: u32) -> vec3u {
+    let q = min(p, pixels() - 1u);
+    let image = q / out_hw();
+    let rest = q % out_hw();
+    let y = (rest / out_w()) * STRIDE_H - pad_top();
+    let x = (rest % out_w()) * STRIDE_W - pad_left();
+    return vec3u((image * in_channels() * height() + y) * width() + x, y, x);
+}
+
+fn pixel(base: vec3u, tap: vec3u) -> f32 {
+    let at = base.x + tap.x;
+    if (PADDED) {
+        let inside = base.y + tap.y < height() && base.z + tap.z < width();
+        return select(0.0, source[select(0u, at, inside)], inside);
+    }
+    return source[at];
+}
+
+fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {
+    if (p >= pixels()) {
+        return;
+    }
+    let to = ((p / out_hw()) * out_channels() + o) * out_hw() + p % out_hw();
+    out[to] = finish(to, low.x);
+    if (o + 1u < o_end) { out[to + out_hw()] = finish(to + out_hw(), low.y); }
+    if (o + 2u < o_end) { out[to + 2u * out_hw()] = finish(to + 2u * out_hw(), low.z); }
+    if (o + 3u < o_end) { out[to + 3u * out_hw()] = finish(to + 3u * out_hw(), low.w); }
+    if (o + 4u < o_end) { out[to + 4u * out_hw()] = finish(to + 4u * out_hw(), high.x); }
+    if (o + 5u < o_end) { out[to + 5u * out_hw()] = finish(to + 5u * out_hw(), high.y); }
+    if (o + 6u < o_end) { out[to + 6u * out_hw()] = finish(to + 6u * out_hw(), high.z); }
+    if (o + 7u < o_end) { out[to + 7u * out_hw()] = finish(to + 7u * out_hw(), high.w); }
+}
