@@ -140,7 +140,9 @@ def test_accumulation_of_two_backward_passes_inside(fuse: bool, gpu_device: Devi
 def test_dropout_draws_the_masks_of_eager_mode(gpu_device: Device) -> None:
     drop = DropoutConfig(0.5).init()
     x = ones((50,), gpu_device.autodiff())
-    run = capture(state=[gpu_device])(lambda x: (drop.forward(x), bernoulli((9,), 0.3, gpu_device), rand(3, gpu_device)))
+    run = capture(state=[gpu_device])(
+        lambda x: (drop.forward(x), bernoulli((9,), 0.3, gpu_device), rand(3, gpu_device))
+    )
     found: list[list[bytes]] = []
     for f in (lambda x: run.__wrapped__(x), run):
         gpu_device.seed(9)

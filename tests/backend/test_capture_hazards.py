@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wgpu_nn import Device, Tensor, rand, tensor
+from wgpu_nn import Device, Tensor, tensor
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.nn import Linear, LinearConfig, Module, Param
 from wgpu_nn.optim import AdamConfig, Optimizer, SgdConfig
@@ -310,7 +307,9 @@ def test_a_snapshot_outlives_that_its_parameter_moves_to_another_step(device: De
         other(pair.batch())
 
 
-def test_training_functions_with_other_optimizers_and_subsets_of_the_state_alternate(device: Device, fuse: bool) -> None:
+def test_training_functions_with_other_optimizers_and_subsets_of_the_state_alternate(
+    device: Device, fuse: bool
+) -> None:
     pair = Pair(device, fuse)
     adam, adam2 = AdamConfig(lr=0.01).init(), AdamConfig(lr=0.01).init()
     second = capture(state=[pair.model, adam], fuse=fuse)(step_of(pair.model, adam))

@@ -96,6 +96,17 @@ def test_reduce_folds_slices_of_rows(file: str, slices: int, gpu: Gpu) -> None:
     np.testing.assert_array_equal(places[0], np.round(x).argmax(axis=1))
 
 
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_reduce_folds_columns_in_lanes(lanes: int, gpu: Gpu) -> None:
+    x = given(13, 5)
+    text = SUM.replace("return o * row();", "return o;") + "fn stride(d: u32) -> u32 { return 5u; }"
+    sizes = {"outputs": 5, "length": 13, "row": 1}
+    constants = {"WORKGROUP": 8, "LANES": lanes}
+    buffers = {"source": x, "out": Out((5,))}
+    out = run(gpu, "reduce_columns", buffers, (2, 3, 1), constants=constants, sizes=sizes, text=text)
+    np.testing.assert_allclose(out, x.astype(np.float64).sum(axis=0), **ROUND)
+
+
 def test_reduce_walks_several_folded_axes_with_their_strides(gpu: Gpu) -> None:
     x = given(4, 3, 5)  # folds axes 0 and 2, backwards along the last
     walk = """fn stride(d: u32) -> u32 { switch d { case 1u: { return 0xffffffffu; } default: { return 15u; } } }

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from wgpu_nn.dtype import F32
-from wgpu_nn.graph import Program, Ref, Trace, Value, plan_fused, plan_plainly, simplify
+from wgpu_nn.dtype import F32, I32
+from wgpu_nn.graph import Program, Ref, Trace, Value, simplify
+from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import Fused, fuse
-from wgpu_nn.graph.plan import Plan, Slot
+from wgpu_nn.graph.plan import Plan, Slot, plan_plainly
 from wgpu_nn.kernels import Target
 from wgpu_nn.ops import DEFAULT_DTYPES, OPS, Category, Spec
 
@@ -126,12 +127,12 @@ def test_maps_with_a_third_between_them_are_apart():
     assert units == ["exp", "matmul", "sum", "add"]
 
 
-def test_a_cycle_by_way_of_two_others_is_seen():
+def test_a_cycle_by_way_of_two_others_is_not_closed():
     m = Maker()
     a = m.exp(m.arg(4))
     wide = m.mul(m.reshape(a, shape=(4, 1)), m.arg(4, 5))
     out = m.mul(m.sub(a, 1.0), m.sums(wide, 1))
-    assert cut(m.program(out)) == ["exp", "mul > sum > sub mul"] or cut(m.program(out))[0] == "exp"
+    assert cut(m.program(out)) == ["exp sub", "mul > sum > mul"]
 
 
 def test_a_launch_binds_no_more_than_the_adapter_allows():
@@ -172,14 +173,19 @@ def test_random_numbers_are_made_again_by_each_reader():
     again = m.where(mask, m.arg(4, 5), 0.0)
     program = m.program(y, again)
     assert cut(program) == ["matmul > where", "where"]
-    assert [len(d.slots) for d in planned(program).dispatches] == [5, 4]  # a, b, seed, stream, out; x, seed, stream, out
+    assert [len(d.slots) for d in planned(program).dispatches] == [
+        5,
+        4,
+    ]  # a, b, seed, stream, out; x, seed, stream, out
 
 
 @pytest.mark.parametrize("reader", ["sum", "expand", "output"])
 def test_random_numbers_are_stored_for_what_cannot_make_them(reader: str):
     m = Maker()
     u = m.uniform(1, 2, shape=(4, 1))
-    out = {"sum": lambda: m.sums(u, 0), "expand": lambda: m.exp(m.expand(u, shape=(4, 3))), "output": lambda: u}[reader]()
+    out = {"sum": lambda: m.sums(u, 0), "expand": lambda: m.exp(m.expand(u, shape=(4, 3))), "output": lambda: u}[
+        reader
+    ]()
     program = m.program(out, m.mul(u, m.arg(4, 1)))
     assert cut(program).count("uniform") == 1
     planned(program)
@@ -242,11 +248,8 @@ def sgd(m: Maker, shapes: Sequence[tuple[int, ...]], grads: Any) -> Program:
 
 def products(m: Maker, states: Sequence[Value]) -> list[Value]:
     """Gradients that a routine makes, so that they are stored."""
-    return [m.cross_entropy(m.arg(*p.spec.shape, 3), m.trace.input("arg", Spec(p.spec.shape, DEFAULT_DTYPES_INT)))
-            for p in states]  # fmt: skip
-
-
-DEFAULT_DTYPES_INT = next(d for k, d in DEFAULT_DTYPES.items() if k.value == "Int")
+    target = lambda p: m.trace.input("arg", Spec(p.spec.shape, I32))
+    return [m.cross_entropy(m.arg(*p.spec.shape, 3), target(p)) for p in states]
 
 
 def test_updates_by_one_formula_are_one_launch_in_place():
@@ -268,7 +271,11 @@ def test_one_update_is_in_place_by_itself():
 
 
 def test_an_update_is_a_copy_where_the_old_value_is_still_needed():
-    for later in (lambda m, p: p, lambda m, p: m.reshape(p, shape=(1, 5)), lambda m, p: m.slice(p, ranges=((1, 1, 2),))):
+    for later in (
+        lambda m, p: p,
+        lambda m, p: m.reshape(p, shape=(1, 5)),
+        lambda m, p: m.slice(p, ranges=((1, 1, 2),)),
+    ):
         m = Maker()
         p = m.state(5)
         plan = planned(m.program(later(m, p), updates={p: m.mul(p, 0.5)}))

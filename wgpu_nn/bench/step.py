@@ -234,7 +234,7 @@ def show(found: dict[str, Any], rows: list[Row], launches: bool) -> None:
 
 def first_lines(first: dict[str, dict[str, float]]) -> list[str]:
     """Return what was measured of the first call: fresh interpreters, the driver's cache as it was left by others."""
-    title = {"as_found": "first captured step", "again": "once more"}
+    title = {"as_found": "first step", "again": "once more"}
     return [
         f"{title[k]}: {t['step_s']:.2f} s from import (imported {t['import_s']:.2f}, device {t['device_s']:.2f}); fresh "
         f"interpreter, {'driver cache as found' if k == 'as_found' else 'driver cache warm'}"

@@ -64,7 +64,8 @@ class Torch:
                 for t in state.values():
                     t.zero_()
 
-        def replay() -> Tensor:
+        # NOTE: a graph does not own the memory that it was captured on; ``step`` holds the inputs and the optimizer.
+        def replay(held: object = step) -> Tensor:
             graph.replay()
             return loss
 

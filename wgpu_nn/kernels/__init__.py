@@ -30,7 +30,7 @@ def _cat(site: Site, op: str, xs: Sequence[Any], attrs: Mapping[str, Any], out: 
 
 def _slice_assign(site: Site, op: str, xs: Sequence[Any], attrs: Mapping[str, Any], out: View) -> None:
     copy(site, xs[0], out)
-    copy(site, xs[1], strided_slice(site, out, ranges=attrs["ranges"]))
+    copy(site, xs[1], strided_slice(site, out, ranges=attrs["ranges"]), part=True)
 
 
 PLANNERS: dict[str, Planner] = {

@@ -149,8 +149,13 @@ def _advance(rank: int, walked: Sequence[str], d: int = -1) -> list[str]:
     return lines
 
 
-def plan_map(site: Site, text: str, types: Sequence[DType], inputs: Sequence[Input], out: View) -> None:
-    """Launch ``out[i] = text(inputs[i]...)``; inputs broadcast to ``out``, and ``types`` are their element types."""
+def plan_map(
+    site: Site, text: str, types: Sequence[DType], inputs: Sequence[Input], out: View, part: bool = False
+) -> None:
+    """Launch ``out[i] = text(inputs[i]...)``; inputs broadcast to ``out``, and ``types`` are their element types.
+
+    ``part`` says that what lies behind ``out`` must stay as it is.
+    """
     if out.size == 0:
         return
     spread = [broadcast_strides(v.shape, v.strides, out.shape) if isinstance(v, View) else () for v in inputs]
@@ -167,7 +172,7 @@ def plan_map(site: Site, text: str, types: Sequence[DType], inputs: Sequence[Inp
     workgroup = site.target.workgroup
     views = [v for v in inputs if isinstance(v, View)]
     # The last step may reach up to three elements beyond the end: buffers are multiples of 16 bytes.
-    fresh = out.offset == 0 and out.contiguous
+    fresh = out.offset == 0 and out.contiguous and not (part and out.size % 4)
     if fresh and all(v.offset % 4 == 0 and is_row_major(out.shape, s) for v, s in walked):
         steps = -(-out.size // 4)
         key = MapKey(text, ways, out.dtype.name, -1, False, workgroup)
@@ -198,10 +203,10 @@ def operand_types(op: str, inputs: Sequence[Input], out: DType) -> list[DType]:
     return [v.dtype if isinstance(v, View) else beside for v in inputs]
 
 
-def copy(site: Site, x: View, out: View | None = None) -> View:
-    """Return ``x`` as a fresh contiguous view, or write it into ``out``."""
+def copy(site: Site, x: View, out: View | None = None, part: bool = False) -> View:
+    """Return ``x`` as a fresh contiguous view, or write it into ``out``, which may be part of a tensor."""
     target = site.empty(x.shape, x.dtype) if out is None else out
-    plan_map(site, "x", [x.dtype], [x], target)
+    plan_map(site, "x", [x.dtype], [x], target, part)
     return target
 
 
