@@ -1,17 +1,19 @@
-// One workgroup computes a TILE x TILE block of a product through workgroup memory, 4 x 4 outputs an invocation.
-// needs: TILE, SIDE, rows, columns, inner, batches, slices, per_slice, a_start, b_start, c_start, a_load, b_load, c_store,
+// One workgroup computes a TILE x TILE block of a product through workgroup memory, 4 x 4 outputs an invocation. GROUPS teams
+// of SIDE x SIDE invocations share the inner axis where there are few blocks, and add up in order.
+// needs: TILE, SIDE, GROUPS, rows, columns, inner, batches, slices, per_slice, a_start, b_start, c_start, a_load, b_load, c_store,
 // A_BY_INNER, B_BY_INNER, SUMS, sums_store
 
 const STEP = 16u;
 const LOADS = STEP / SIDE;
-var<workgroup> tile_a: array<vec4f, STEP * SIDE>;
-var<workgroup> tile_b: array<vec4f, STEP * SIDE>;
+const AREA = STEP * SIDE;
+var<workgroup> tile_a: array<vec4f, AREA * GROUPS>;
+var<workgroup> tile_b: array<vec4f, AREA * GROUPS>;
 
-@compute @workgroup_size(SIDE * SIDE)
+@compute @workgroup_size(SIDE * SIDE * GROUPS)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
-    @builtin(local_invocation_index) local: u32,
+    @builtin(local_invocation_index) index: u32,
 ) {
     let tiles_x = (columns() + TILE - 1u) / TILE;
     let tiles_y = (rows() + TILE - 1u) / TILE;
@@ -25,6 +27,9 @@ fn main(
     let slice = flat / (tiles_x * tiles_y) / batches();
     let a = a_start(batch);
     let b = b_start(batch);
+    let team = index / (SIDE * SIDE);
+    let local = index % (SIDE * SIDE);
+    let mine = team * AREA;
     let x = local % SIDE;
     let y = local / SIDE;
     var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
@@ -32,31 +37,33 @@ fn main(
     let last = min((slice + 1u) * per_slice(), inner());
     var next_a: array<vec4f, LOADS>;
     var next_b: array<vec4f, LOADS>;
-    let first = slice * per_slice();
+    let first = slice * per_slice() + team * STEP;
+    let advance = STEP * GROUPS;
     for (var i = 0u; i < LOADS; i++) {
         let pa = place(local + i * SIDE * SIDE, A_BY_INNER);
         let pb = place(local + i * SIDE * SIDE, B_BY_INNER);
         next_a[i] = a_load(a, m + pa.y * 4u, first + pa.x);
         next_b[i] = b_load(b, first + pb.x, n + pb.y * 4u);
     }
-    for (var k = first; k < last; k += STEP) {
+    // All teams take as many steps as the first, as barriers are for all; what lies beyond the end loads as zeros.
+    for (var k = first; k < last + team * STEP; k += advance) {
         for (var i = 0u; i < LOADS; i++) {
             let pa = place(local + i * SIDE * SIDE, A_BY_INNER);
             let pb = place(local + i * SIDE * SIDE, B_BY_INNER);
-            tile_a[pa.x * SIDE + pa.y] = next_a[i];
-            tile_b[pb.x * SIDE + pb.y] = next_b[i];
+            tile_a[mine + pa.x * SIDE + pa.y] = next_a[i];
+            tile_b[mine + pb.x * SIDE + pb.y] = next_b[i];
         }
         workgroupBarrier();
         // The next step's loads are under way while this one is computed.
         for (var i = 0u; i < LOADS; i++) {
             let pa = place(local + i * SIDE * SIDE, A_BY_INNER);
             let pb = place(local + i * SIDE * SIDE, B_BY_INNER);
-            next_a[i] = a_load(a, m + pa.y * 4u, k + STEP + pa.x);
-            next_b[i] = b_load(b, k + STEP + pb.x, n + pb.y * 4u);
+            next_a[i] = a_load(a, m + pa.y * 4u, k + advance + pa.x);
+            next_b[i] = b_load(b, k + advance + pb.x, n + pb.y * 4u);
         }
         for (var step = 0u; step < STEP; step++) {
-            let va = tile_a[step * SIDE + y];
-            let vb = tile_b[step * SIDE + x];
+            let va = tile_a[mine + step * SIDE + y];
+            let vb = tile_b[mine + step * SIDE + x];
             if (SUMS) {
                 sums += vb;
             }
@@ -66,6 +73,39 @@ fn main(
             c3 += va.w * vb;
         }
         workgroupBarrier();
+    }
+    if (GROUPS > 1u) {
+        // A tree over the teams, each in its own part of the tiles' memory.
+        for (var half = GROUPS / 2u; half > 0u; half /= 2u) {
+            if (team >= half && team < 2u * half) {
+                tile_a[mine + local] = c0;
+                tile_a[mine + SIDE * SIDE + local] = c1;
+                tile_b[mine + local] = c2;
+                tile_b[mine + SIDE * SIDE + local] = c3;
+            }
+            workgroupBarrier();
+            let theirs = mine + half * AREA + local;
+            if (team < half) {
+                c0 += tile_a[theirs];
+                c1 += tile_a[theirs + SIDE * SIDE];
+                c2 += tile_b[theirs];
+                c3 += tile_b[theirs + SIDE * SIDE];
+            }
+            workgroupBarrier();
+            if (SUMS) {
+                if (team >= half && team < 2u * half) {
+                    tile_a[mine + local] = sums;
+                }
+                workgroupBarrier();
+                if (team < half) {
+                    sums += tile_a[theirs];
+                }
+                workgroupBarrier();
+            }
+        }
+        if (team != 0u) {
+            return;
+        }
     }
     if (SUMS && m + y == 0u) {
         sums_store(n + x * 4u, sums);

@@ -140,11 +140,10 @@ def test_accumulation_of_two_backward_passes_inside(fuse: bool, gpu_device: Devi
 def test_dropout_draws_the_masks_of_eager_mode(gpu_device: Device) -> None:
     drop = DropoutConfig(0.5).init()
     x = ones((50,), gpu_device.autodiff())
-    run = capture(state=[gpu_device])(
-        lambda x: (drop.forward(x), bernoulli((9,), 0.3, gpu_device), rand(3, gpu_device))
-    )
+    draws = lambda x: (drop.forward(x), bernoulli((9,), 0.3, gpu_device), rand(3, gpu_device))
+    run = capture(state=[gpu_device])(draws)
     found: list[list[bytes]] = []
-    for f in (lambda x: run.__wrapped__(x), run):
+    for f in (draws, run):
         gpu_device.seed(9)
         found.append([t.numpy().tobytes() for _ in range(3) for t in f(x)])
     assert found[0] == found[1] and len(set(found[0])) == 9
@@ -155,7 +154,8 @@ def test_evaluation_inference_and_a_chain_of_ops(gpu_device: Device) -> None:
     x, y = batch(gpu_device, 5)
     evaluate = lambda x, y: (LOSS.forward(model.forward(x), y), (model.forward(x).argmax(1) == y).int().sum())
     chain = lambda x: ((x * 2.0 - 1.0).tanh().sum(1) / 3.0).softmax(1)
-    for f, args in ((evaluate, (x, y)), (model.forward, (x,)), (chain, (x,))):
+    cases: list[tuple[Any, tuple[Tensor, ...]]] = [(evaluate, (x, y)), (model.forward, (x,)), (chain, (x,))]
+    for f, args in cases:
         for fuse in (False, True):
             run = capture(fuse=fuse)(f)
             for _ in range(2):

@@ -141,7 +141,7 @@ class Builder:
         elif how == "lead" and len(shape) < 4:
             self.add(f"v{n}.unsqueeze(0)", (1, *shape), kind, lambda v, d: v[n].unsqueeze(0))
         elif how == "split" and shape and shape[0] % 2 == 0 and len(shape) < 4:
-            two = (2, shape[0] // 2, *shape[1:])
+            two = (2, shape[0] // 2, *shape[1:])  # pyright: ignore[reportGeneralTypeIssues]
             self.add(f"v{n}.reshape{two}", two, kind, lambda v, d: v[n].reshape(two))
 
     def reduce(self) -> None:

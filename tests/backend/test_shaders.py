@@ -181,8 +181,10 @@ def test_scatter_adds_all_that_is_sent_in_order(gpu: Gpu) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (9, 8, 17), (8, 16, 8), (3, 5, 21)], ids=str)
-@pytest.mark.parametrize("file", ["matmul_direct", "matmul_dot", "matmul_tile"])
-def test_matmul_multiplies_slices_of_batches(file: str, shape: tuple[int, int, int], gpu: Gpu) -> None:
+@pytest.mark.parametrize(
+    ("file", "teams"), [("matmul_direct", 1), ("matmul_dot", 1), ("matmul_tile", 1), ("matmul_tile", 4)]
+)
+def test_matmul_multiplies_slices_of_batches(file: str, teams: int, shape: tuple[int, int, int], gpu: Gpu) -> None:
     rows, inner, columns = shape
     if file == "matmul_dot" and inner % 4:
         inner = 4
@@ -210,12 +212,12 @@ def test_matmul_multiplies_slices_of_batches(file: str, shape: tuple[int, int, i
     constants: dict[str, int | bool] = {"WORKGROUP": 8}
     b: Any = y
     if file == "matmul_tile":
-        constants = {"SIDE": 4, "TILE": 16, "A_BY_INNER": True, "B_BY_INNER": False}
+        constants = {"SIDE": 4, "TILE": 16, "GROUPS": teams, "A_BY_INNER": True, "B_BY_INNER": False}
         text += """fn a_load(s: u32, m: u32, k: u32) -> vec4f {
             return vec4f(a_one(s, m, k), a_one(s, m + 1u, k), a_one(s, m + 2u, k), a_one(s, m + 3u, k));
         }
         fn b_load(s: u32, k: u32, n: u32) -> vec4f { return b_four(s, k, n); }"""
-        per_slice = sizes["per_slice"] = -(-per_slice // 16) * 16
+        per_slice = sizes["per_slice"] = -(-per_slice // (16 * teams)) * 16 * teams
         slices = sizes["slices"] = -(-inner // per_slice)
     else:
         width = 8 if file == "matmul_direct" else 4

@@ -122,7 +122,7 @@ def test_numbers_in_tables_are_short() -> None:
     assert [report.count(x) for x in (None, 19, 0.1234, 99.96, 274_001.4, 12_300_000.0)] == [
         "-", "19", "0.123", "100", "274,001", "12.3M",
     ]  # fmt: skip
-    assert [report.ratio(x) for x in (None, 0.2483, 12.0, 274.4)] == ["-", "0.248x", "12x", "274x"]
+    assert [report.ratio(x) for x in (None, 0.2483, 12.0, 274.4)] == ["-", "0.25x", "12x", "274x"]
 
 
 def test_a_table_is_aligned_and_wraps_remarks() -> None:

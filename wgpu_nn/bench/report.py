@@ -28,15 +28,16 @@ def count(value: float | None) -> str:
     if value is None:
         return NONE
     if value >= 1e6:
-        return f"{value / 1e6:.1f}M"
+        return f"{value / 1e6:.3g}M"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def ratio(value: float | None) -> str:
-    """Return how many times faster, with three digits."""
+    """Return how many times faster: 274x, 4.24x, 0.25x."""
     if value is None:
         return NONE
-    return f"{value:.0f}x" if value >= 100 else f"{value:.3g}x"
+    digits = ".0f" if value >= 100 else ".3g" if value >= 1 else ".2f"
+    return f"{value:{digits}}x"
 
 
 def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> list[str]:

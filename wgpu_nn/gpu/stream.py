@@ -122,7 +122,7 @@ class Stream:
 
     def replay(
         self,
-        launches: Sequence[Bound],
+        launches: Sequence[Launch],
         before: Sequence[tuple[Segment, Segment]],
         after: Sequence[tuple[Segment, Segment]],
         upload: tuple[Segment, bytes] | None,
@@ -140,7 +140,7 @@ class Stream:
             commands = Commands(self._device)
             for source, target in before:
                 commands.copy(source, target)
-            commands.launch([b.launch for b in launches])
+            commands.launch(launches)
             for source, target in after:
                 commands.copy(source, target)
             self._batch += 1

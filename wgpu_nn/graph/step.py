@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import struct
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from wgpu_nn.dtype import DType, Scalar
+from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Bound, Buffer, Gpu, Segment
 from wgpu_nn.gpu.pool import size_class
 from wgpu_nn.graph.plan import Dispatch, Plan, Slot
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
-from wgpu_nn.kernels.plan import bits
+from wgpu_nn.kernels.plan import ALIGNED, bits
+
+MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
 
 
 class Step:
@@ -24,13 +28,27 @@ class Step:
         self._gpu, self._plan, self._host_types = gpu, plan, tuple(hosts)
         self._places = dict(places)
         self._held: list[Buffer] = []
-        for slot in [*plan.args.values(), *([plan.hosts] if plan.hosts else [])]:
-            self._places[slot] = self._lease(slot.nbytes)
+        if plan.hosts:
+            self._places[plan.hosts] = self._lease(plan.hosts.nbytes)
+        self._direct = self._direct_results()
         self._place_temporaries()
-        self._launches = [self._bound(d) for d in plan.dispatches]
+        self._variants: OrderedDict[tuple[object, ...], list[Bound]] = OrderedDict()
+        self._prepare()
 
-    def _bound(self, d: Dispatch) -> Bound:
-        return self._gpu.stream.bind(d.kernel, [self._places[s] for s in d.slots], d.grid)
+    def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
+        places = [moved.get(s) or self._places[s] for s in d.slots]
+        return self._gpu.stream.bind(d.kernel, places, d.grid)
+
+    def _direct_results(self) -> dict[Slot, View]:
+        """Return the temporaries that are a result as they are: a call's own buffers take their place."""
+        found: dict[Slot, View] = {}
+        slots = [v.buffer for v in self._plan.outputs]
+        copied = {v.buffer for v, _ in self._plan.copies}
+        for v in self._plan.outputs:
+            whole = v.contiguous and v.offset == 0 and v.buffer.parent is None and 4 * v.size == v.buffer.nbytes
+            if v.buffer.role == "temp" and whole and slots.count(v.buffer) == 1 and v.buffer not in copied and v.size:
+                found[v.buffer] = v
+        return found
 
     def _lease(self, nbytes: int) -> Segment:
         buffer = self._gpu.pool.lease(nbytes)
@@ -60,7 +78,7 @@ class Step:
             self._place(view.buffer, {})
 
     def _place(self, slot: Slot, free: dict[int, list[Segment]]) -> None:
-        if slot in self._places:
+        if slot in self._places or slot in self._direct or slot.role == "arg":
             return
         if slot.parent is not None:
             self._place(slot.parent, free)
@@ -74,43 +92,83 @@ class Step:
     @property
     def launches(self) -> int:
         """The number of launches of one replay."""
-        return len(self._launches)
+        return len(self._plan.dispatches)
 
     def profile(self) -> list[tuple[str, float]]:
         """Run the launches once more and return each one's kernel and GPU time in seconds; state changes as by a call."""
-        times = self._gpu.stream.timed(self._launches)
+        if not self._variants:
+            raise CaptureError("profile: the step was not called yet; call it once before")
+        times = self._gpu.stream.timed(next(reversed(self._variants.values())))
         return [(d.kernel.name, t) for d, t in zip(self._plan.dispatches, times, strict=True)]
 
     def rebind(self, ref: Ref, place: Segment) -> None:
         """Let a state that is only read live elsewhere from now on."""
-        slot = self._plan.states[ref]
-        self._places[slot] = place
-        for n, d in enumerate(self._plan.dispatches):
-            if slot in d.slots:
-                self._launches[n] = self._bound(d)
+        self._places[self._plan.states[ref]] = place
+        self._variants.clear()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Look up once what every replay needs."""
+        plan = self._plan
+        self._copies = [
+            (self._segment(v), self._places[s]) for v, s in plan.copies if s.nbytes and v.buffer in self._places
+        ]
+        self._late = [(v, s) for v, s in plan.copies if s.nbytes and v.buffer not in self._places]  # arguments
+        self._blocks = {p.buffer.block.id for p in self._places.values()}
+        self._shared = [b for b in (self._bound(d, {}) if self._is_fixed(d) else None for d in plan.dispatches)]
+
+    def _is_fixed(self, d: Dispatch) -> bool:
+        return not any(s.role == "arg" or s in self._direct for s in d.slots)
 
     def run(self, args: Sequence[View], numbers: Sequence[Scalar]) -> list[View]:
-        """Replay: copy the arguments in, launch, update state, and return copies of the results."""
-        plan, pool = self._plan, self._gpu.pool
-        before = [
-            (Segment(v.buffer, 4 * v.offset, s.nbytes), self._places[s])
-            for v, s in zip(args, plan.args.values(), strict=True)
-            if s.nbytes
-        ]
+        """Replay: launch on the arguments where they lie, update state, and return the results in buffers of their own."""
+        moved: dict[Slot, Segment] = {}
+        for v, slot in zip(args, self._plan.args.values(), strict=True):
+            moved[slot] = self._argument(v, slot)
         after: list[tuple[Segment, Segment]] = []
         results: list[View] = []
-        for v in plan.outputs:  # before state is replaced, as a result may be the old one
-            buffer = pool.lease(4 * v.size)
+        for v in self._plan.outputs:
+            buffer = self._gpu.pool.lease(4 * v.size)
             results.append(View(buffer, v.shape, v.strides, 0, v.dtype))
-            if v.size:
-                after.append((self._segment(v), Segment(buffer, 0, 4 * v.size)))
-        after += [(self._segment(v), self._places[s]) for v, s in plan.copies if s.nbytes]
+            if v.buffer in self._direct:
+                moved[v.buffer] = Segment(buffer, 0, buffer.block.size)
+            elif v.size:
+                source = self._places.get(v.buffer) or moved[v.buffer]
+                start = Segment(source.buffer, source.offset + 4 * v.offset, 4 * v.size)
+                after.append((start, Segment(buffer, 0, 4 * v.size)))
+        after += self._copies  # behind the results, as one of these may be state before it is replaced
+        for view, slot in self._late:
+            source = moved[view.buffer]
+            after.append((Segment(source.buffer, source.offset + 4 * view.offset, 4 * view.size), self._places[slot]))
         upload = None
-        if plan.hosts is not None:
+        if self._plan.hosts is not None:
             words = [bits(x, t) for x, t in zip(numbers, self._host_types, strict=True)]
-            upload = (self._places[plan.hosts], struct.pack(f"<{len(words)}I", *words))
-        self._gpu.stream.replay(self._launches, before, after, upload)
+            upload = (self._places[self._plan.hosts], struct.pack(f"<{len(words)}I", *words))
+        self._gpu.stream.replay([b.launch for b in self._variant(moved)], (), after, upload)
         return results
+
+    def _argument(self, v: View, slot: Slot) -> Segment:
+        """Return where an argument lies; one that cannot be bound there, or lies in memory of the step's, is copied."""
+        buffer: Buffer = v.buffer
+        if v.offset % ALIGNED == 0 and buffer.block.id not in self._blocks:
+            return Segment(buffer, 4 * v.offset, -(-slot.nbytes // 16) * 16 or 16)
+        fresh = self._gpu.pool.lease(slot.nbytes)
+        if slot.nbytes:
+            copied = Segment(fresh, 0, slot.nbytes)
+            self._gpu.stream.replay((), [(Segment(buffer, 4 * v.offset, slot.nbytes), copied)], (), None)
+        return Segment(fresh, 0, fresh.block.size)
+
+    def _variant(self, moved: Mapping[Slot, Segment]) -> list[Bound]:
+        """Return the launches bound to a call's own buffers; the pool hands out the same few, so they are kept."""
+        key = tuple((p.buffer.block.id, p.offset) for p in moved.values())
+        found = self._variants.get(key)
+        if found is None:
+            pairs = zip(self._shared, self._plan.dispatches, strict=True)
+            found = [b if b is not None else self._bound(d, moved) for b, d in pairs]
+            self._variants[key] = found
+            if len(self._variants) > MOST_VARIANTS:
+                self._variants.popitem(last=False)
+        return found
 
     def _segment(self, view: View) -> Segment:
         place = self._places[view.buffer]

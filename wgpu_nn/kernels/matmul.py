@@ -26,7 +26,8 @@ class MatmulKey(NamedTuple):
     vector_out: bool
     sums: bool  # whether the columns of b are summed as well
     finish: Chain | None
-    side: int  # workgroup size, or its square root for tiles
+    side: int  # workgroup size, or the root of a team's for tiles
+    teams: int = 1  # of a tile's workgroup, which share the inner axis
 
 
 _WORDS = (
@@ -114,7 +115,7 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
         f"fn c_store(start: u32, m: u32, n: u32, v: vec4f) {{ {stores} }}",
     ]
     if key.body == "tile":
-        lines += [f"const SIDE = {key.side}u;", f"const TILE = {4 * key.side}u;"]
+        lines += [f"const SIDE = {key.side}u;", f"const TILE = {4 * key.side}u;", f"const GROUPS = {key.teams}u;"]
         lines += [f"const {x}_BY_INNER = {str(how == 'by_inner').lower()};" for x, how in (("A", key.a), ("B", key.b))]
         lines += _tile_header()
     else:
@@ -161,8 +162,9 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
         *(*x.strides[-2:], *y.strides[-2:], *sizes, *a_batch, *b_batch),
     )
     key, tiles = _variant(site, x, y, rows, columns, inner, batches, a_batch, b_batch)
-    slices = _slices(site, tiles, inner)
-    per_slice = -(-inner // (slices * STEP)) * STEP
+    slices = _slices(site, tiles, inner, key.teams)
+    step = STEP * key.teams
+    per_slice = -(-inner // (slices * step)) * step
     slices = -(-inner // per_slice)
     values = (*values[:4], slices, per_slice, *values[4:])
     if slices == 1:
@@ -179,14 +181,23 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
         run_reduce(site, "sum", y, (0,), sums)
 
 
-def _slices(site: Site, tiles: int, inner: int) -> int:
-    """Return into how many parts the inner axis is split, to be summed in order; it depends on shapes only."""
+def _slices(site: Site, tiles: int, inner: int, teams: int) -> int:
+    """Return into how many parts the inner axis is split, to be summed in order; it depends on shapes only.
+
+    A second launch sums them, so it must be long.
+    """
     if site.target.software:
         return -(-inner // MOST_TURNS)
     wanted = 1
-    while tiles * wanted < 256 and inner // (2 * wanted) >= 64:
+    while tiles * wanted < 128 and inner // (2 * wanted * teams) >= 512:
         wanted *= 2
     return wanted
+
+
+def _teams(site: Site, inner: int) -> int:
+    """Return how many teams of 64 invocations and 4 KiB share the inner axis of a small tile."""
+    most = min(site.target.invocations // 64, site.target.storage // 4096, inner // 32)
+    return 8 if most >= 8 else 4 if most >= 4 else 2 if most >= 2 else 1
 
 
 def _variant(
@@ -209,7 +220,8 @@ def _variant(
         a = "by_inner" if x.strides[-1] == 1 else "by_side"
         b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
         tiles = -(-rows // (4 * side)) * -(-columns // (4 * side)) * batches
-        return MatmulKey("tile", a, b, rank, vector_out, False, None, side), tiles
+        teams = _teams(site, inner) if side == 8 else 1
+        return MatmulKey("tile", a, b, rank, vector_out, False, None, side, teams), tiles
 
     def aligned(v: View, row_stride: int, batch: tuple[int, ...]) -> bool:
         return all(n % 4 == 0 for n in (v.offset, row_stride, *batch))

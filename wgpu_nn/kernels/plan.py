@@ -18,6 +18,7 @@ Words = tuple[int, ...]
 # Makes a kernel's text from what distinguishes it, and from its sizes if those are to be constants.
 Template = Callable[[Any, "Words | None"], Kernel]
 
+ALIGNED = 64  # elements: WebGPU lets a binding start at multiples of 256 bytes
 MOST_GROUPS = 65535  # workgroups per dimension that every WebGPU device allows
 # NOTE: llvmpipe (Mesa 22) ends an invocation's loops, silently, after 65,535 iterations in all. Planners keep every
 # invocation of a software adapter below this.

@@ -46,7 +46,7 @@ class Cell:
             return trace.cells[self]
         if not self.owned:
             return self._value
-        lent = self._value.root.lent()
+        lent = cast(Any, self._value.root).lent()
         if len(self._loans) >= 32:
             self._loans = [r for r in self._loans if r() is not None]
         self._loans.append(weakref.ref(lent.buffer))
@@ -67,6 +67,11 @@ class Cell:
             trace.cells[self] = kept
             return
         self._value, self.owned = kept, False
+
+    @property
+    def lent(self) -> bool:
+        """Whether leases on the cell's memory were given away of late."""
+        return bool(self._loans)
 
     def loans(self, block: object) -> list[Any]:
         """Return the leases on ``block`` that were given away and are still held outside, and forget them."""

@@ -20,6 +20,7 @@ from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.plan import Slot, plan_plainly
 from wgpu_nn.graph.step import Step
 from wgpu_nn.kernels import View, contiguous, copy
+from wgpu_nn.kernels.plan import ALIGNED
 from wgpu_nn.nn import Module
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.shape import row_major
@@ -30,7 +31,6 @@ R = TypeVar("R")
 
 State = Module | Optimizer | Cell | Device | Rng
 
-ALIGNED = 64  # elements: WebGPU lets a binding start at multiples of 256 bytes
 
 log = logging.getLogger("wgpu_nn.capture")
 
@@ -134,6 +134,7 @@ class CapturedStep:
         self.step = Step(root.gpu, self.plan, places, [specs[r].dtype for r in self.plan.host_refs])
         self._homes = {ref: places[self.plan.states[ref]] for ref in self._cells}
         self._seen = {ref: cell.tensor for ref, cell in self._cells.items()}
+        self._watch()
 
     def _place_of(self, ref: Ref) -> Segment:
         """Return where a cell's tensor lies; one that cannot be bound as it is becomes a copy that can."""
@@ -179,6 +180,8 @@ class CapturedStep:
     def _follow(self) -> None:
         """Take up what happened to state between calls: cells with other tensors, and tensors read from cells."""
         self._give_way()
+        if all(cell.tensor is seen for cell, seen in self._watched):
+            return
         for ref, cell in self._cells.items():
             if cell.tensor is not self._seen[ref]:
                 place = self._place_of(ref)
@@ -192,13 +195,20 @@ class CapturedStep:
                     self.step.rebind(ref, place)
                     self._homes[ref] = place
                 self._seen[ref] = cell.tensor
+        self._watch()
+
+    def _watch(self) -> None:
+        """Remember what each call must look at: states as they were left, and written ones with their memory."""
+        self._watched = [(cell, self._seen[ref]) for ref, cell in self._cells.items()]
+        self._writes = [(self._cells[ref], self._homes[ref].buffer.block) for ref in self.plan.written]
 
     def _give_way(self) -> None:
         """Copy the memory that this step is about to write to, for those outside who still read from it."""
         moved: dict[int, Buffer] = {}
-        for ref in self.plan.written:
-            block = self._homes[ref].buffer.block
-            for loan in self._cells[ref].loans(block):
+        for cell, block in self._writes:
+            if not cell.lent:
+                continue
+            for loan in cell.loans(block):
                 if block.id not in moved:
                     moved[block.id] = fresh = self._root.gpu.pool.lease(block.size)
                     whole = Segment(loan, 0, block.size)
@@ -236,6 +246,7 @@ class Captured(Generic[P, R]):
     def __init__(self, fn: Callable[P, R], state: Sequence[State], fuse: bool | None, check: bool, most: int) -> None:
         functools.update_wrapper(self, fn)
         self._check = check
+        self._name: str = getattr(fn, "__qualname__", type(fn).__name__)
         self._fn, self._state, self._fuse, self._most = fn, tuple(state), fuse, most
         self._steps: OrderedDict[Hashable, CapturedStep] = OrderedDict()
         self._lock = threading.RLock()
@@ -270,10 +281,6 @@ class Captured(Generic[P, R]):
                 self._steps.move_to_end(key)
             results = step(tensors, self._name, self._check)
         return cast(R, _rebuilt(step.result, results, [0]))
-
-    @property
-    def _name(self) -> str:
-        return getattr(self._fn, "__qualname__", repr(self._fn))
 
     def _root(self, tensors: Sequence[Tensor]) -> Wgpu | None:
         roots = {id(r): r for r in (t.device.root for t in tensors)}
