@@ -194,10 +194,22 @@ def _slices(site: Site, tiles: int, inner: int, teams: int) -> int:
     return wanted
 
 
-def _teams(site: Site, inner: int) -> int:
-    """Return how many teams of 64 invocations and 4 KiB share the inner axis of a small tile."""
-    most = min(site.target.invocations // 64, site.target.storage // 4096, inner // 32)
-    return 8 if most >= 8 else 4 if most >= 4 else 2 if most >= 2 else 1
+def _side(site: Site, rows: int, columns: int, inner: int, batches: int) -> int:
+    """Return a quarter of the tile's side: large tiles reuse more, small ones are more, and keep a large GPU busy."""
+
+    def tiles(edge: int) -> int:
+        return -(-rows // edge) * -(-columns // edge) * batches
+
+    if tiles(64) >= 128 and site.target.invocations >= 256:
+        return 16
+    return 8 if tiles(32) >= 128 or inner < 256 else 4
+
+
+def _teams(site: Site, side: int, inner: int) -> int:
+    """Return how many teams of side x side invocations share the inner axis of a small tile: a power of two."""
+    memory = 2 * STEP * side * 16  # bytes of a team's two tiles
+    most = min(site.target.invocations // (side * side), site.target.storage // memory, inner // 32, 16)
+    return 1 << max(most.bit_length() - 1, 0)
 
 
 def _variant(
@@ -215,12 +227,11 @@ def _variant(
     rank = len(a_batch)
     vector_out = columns % 4 == 0
     if not site.target.software:
-        tiles = -(-rows // 64) * -(-columns // 64) * batches
-        side = 16 if tiles >= 128 and site.target.invocations >= 256 else 8
+        side = _side(site, rows, columns, inner, batches)
         a = "by_inner" if x.strides[-1] == 1 else "by_side"
         b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
         tiles = -(-rows // (4 * side)) * -(-columns // (4 * side)) * batches
-        teams = _teams(site, inner) if side == 8 else 1
+        teams = _teams(site, side, inner) if side < 16 else 1
         return MatmulKey("tile", a, b, rank, vector_out, False, None, side, teams), tiles
 
     def aligned(v: View, row_stride: int, batch: tuple[int, ...]) -> bool:
