@@ -143,9 +143,9 @@ def test_tensors_of_two_devices_are_refused() -> None:
     with pytest.raises(
         DeviceMismatchError, match=r"add: expected tensors of one device, got .*numpy.* and .*; move one with .to"
     ):
-        x + y
+        _ = x + y
     with pytest.raises(DeviceMismatchError, match="matmul"):
-        x.reshape(1, 1) @ y.reshape(1, 1)
+        _ = x.reshape(1, 1) @ y.reshape(1, 1)
 
 
 # --- operators ---------------------------------------------------------------------------------------------------------
@@ -184,11 +184,11 @@ def test_operators_on_ints_and_truths() -> None:
 def test_what_is_no_number_is_left_to_python() -> None:
     x = tensor([1.0], CPU)
     with pytest.raises(TypeError):
-        x + "a"  # pyright: ignore[reportOperatorIssue]
+        _ = x + "a"  # pyright: ignore[reportOperatorIssue]
     with pytest.raises(TypeError):
-        x + None  # pyright: ignore[reportOperatorIssue]
+        _ = x + None  # pyright: ignore[reportOperatorIssue]
     with pytest.raises(TypeError):
-        np.ones(1) + x
+        _ = np.ones(1) + x
     assert hash(x) != hash(tensor([1.0], CPU)) and len({x, x}) == 1
 
 

@@ -71,7 +71,7 @@ def limits(found: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def features(found: set[str]) -> list[str]:
+def features(found: frozenset[str]) -> list[str]:
     """Return the names of the features that matter and that are there."""
     return [title for name, title in FEATURES.items() if name in found]
 

@@ -36,12 +36,12 @@ def reference(root: Wgpu, program: Program, inputs: Values) -> dict[Ref, View | 
 def differs(root: Wgpu, found: View, expected: View | Scalar) -> float:
     """Return by what share of its largest element a value differs from the one expected; 0 within TOLERANCE."""
     a = root.download(found).astype(np.float64)
-    b = root.download(expected).astype(np.float64) if isinstance(expected, View) else np.float64(expected)
+    b = np.asarray(root.download(expected) if isinstance(expected, View) else expected, np.float64)
     with np.errstate(invalid="ignore"):
         off = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     worst = float(np.max(np.where(np.isnan(off), np.inf, off), initial=0.0))
-    finite = np.abs(b[np.isfinite(b)]) if np.ndim(b) else np.abs(b)
-    share = worst / max(float(np.max(finite, initial=0.0)), 1e-6)
+    largest = float(np.max(np.where(np.isfinite(b), np.abs(b), 0.0), initial=0.0))
+    share = worst / max(largest, 1e-6)
     return share if share > TOLERANCE else 0.0
 
 

@@ -179,7 +179,7 @@ def run_reduce(
         body = "reduce" if body == "reduce_columns" else body
     if site.target.software and length > slices * MOST_TURNS:
         if arg:
-            _first_equal(site, op, x, axes[0], out)
+            _first_equal(site, op, x, axes, out)
             return
         slices = -(-length // MOST_TURNS)
     if slices > 1:
@@ -212,9 +212,10 @@ def _body(site: Site, folded: Shape, strides: Shape, outputs: int, length: int) 
     return "reduce_columns" if length >= 32 and outputs <= 1 << 14 else "reduce"
 
 
-def _first_equal(site: Site, op: str, x: View, axis: int, out: View) -> None:
+def _first_equal(site: Site, op: str, x: View, axes: tuple[int, ...], out: View) -> None:
     """Plan an arg-reduction as the smallest place among those equal to the extreme: each part may go in two passes."""
-    kept = reduced(x.shape, (axis,), keepdim=True)
+    (axis,) = axes
+    kept = reduced(x.shape, axes, keepdim=True)
     best = site.empty(kept, x.dtype)
     run_reduce(site, op.removeprefix("arg"), x, (axis,), best)
     places = site.empty((x.shape[axis],), out.dtype)

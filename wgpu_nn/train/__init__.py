@@ -2,6 +2,7 @@
 
 from wgpu_nn.train.capture import Captured, capture
 from wgpu_nn.train.checkpoint import EpochRecord
+from wgpu_nn.train.device_data import DeviceDataset
 from wgpu_nn.train.log import read_log
 from wgpu_nn.train.loop import Result, Trainer, holds_run, remove_run
 from wgpu_nn.train.metrics import Metrics
@@ -11,6 +12,7 @@ from wgpu_nn.train.step import Step, evaluate, testing_step, training_step
 __all__ = [
     "Bar",
     "Captured",
+    "DeviceDataset",
     "EpochRecord",
     "Lines",
     "Metrics",

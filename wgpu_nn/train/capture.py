@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -248,8 +249,13 @@ class Captured(Generic[P, R]):
         self._check = check
         self._name: str = getattr(fn, "__qualname__", type(fn).__name__)
         self._fn, self._state, self._fuse, self._most = fn, tuple(state), fuse, most
+        self._baked: dict[str, tuple[Any, Any]] = {}
         self._steps: OrderedDict[Hashable, CapturedStep] = OrderedDict()
         self._lock = threading.RLock()
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., R]:
+        """Let a captured function be a method; its module is then part of the signature, by identity."""
+        return self if instance is None else functools.partial(cast(Any, self), instance)
 
     @property
     def steps(self) -> list[CapturedStep]:
@@ -279,8 +285,31 @@ class Captured(Generic[P, R]):
                     )
             else:
                 self._steps.move_to_end(key)
+                self._warn_of_baked()
             results = step(tensors, self._name, self._check)
         return cast(R, _rebuilt(step.result, results, [0]))
+
+    def _bake(self) -> None:
+        """Note the Python numbers of the function's closure: a trace takes them as they are now."""
+        code, closure = getattr(self._fn, "__code__", None), getattr(self._fn, "__closure__", None)
+        names = code.co_freevars if code is not None else ()
+        for name, cell in zip(names, closure or (), strict=False):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+            if isinstance(value, bool | int | float):
+                self._baked[name] = (cell, value)
+
+    def _warn_of_baked(self) -> None:
+        for name, (cell, value) in self._baked.items():
+            if cell.cell_contents is not value and cell.cell_contents != value:
+                warnings.warn(
+                    f"capture {self._name}: {name} was {value!r} when the function was captured, and its steps keep that; "
+                    f"it is {cell.cell_contents!r} now. Pass it as an argument, or keep it in a Cell",
+                    stacklevel=3,
+                )
+                self._baked[name] = (cell, cell.cell_contents)
 
     def _root(self, tensors: Sequence[Tensor]) -> Wgpu | None:
         roots = {id(r): r for r in (t.device.root for t in tensors)}
@@ -296,6 +325,7 @@ class Captured(Generic[P, R]):
     def _capture(self, root: Wgpu, args: Any, kwargs: Any, tensors: list[Tensor], fuse: bool) -> CapturedStep:
         if self._steps:
             log.info("capture %s: new signature %s", self._name, [list(t.shape) for t in tensors])
+        self._bake()
         trace = Trace(root.dtypes, root.spec)
         optimizers = [s for s in self._state if isinstance(s, Optimizer)]
         before = [(o, o.steps) for o in optimizers]
@@ -307,7 +337,7 @@ class Captured(Generic[P, R]):
             inputs = [Tensor.of_root(t.device, trace.input("arg", root.spec(t.root))) for t in tensors]
             given_args, given_kwargs = _rebuilt((args, kwargs), inputs, [0])
             with root.recording(trace):
-                result = self._fn(*given_args, **given_kwargs)
+                result = cast(Any, self._fn)(*given_args, **given_kwargs)
             outputs: list[Tensor] = []
             _flatten(result, outputs)
             updates = {ref: trace.cells[cell].root for ref, cell in trace.states.items()}
