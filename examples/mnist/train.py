@@ -32,6 +32,7 @@ class Recipe(Config):
     model: ModelConfig = ModelConfig(num_classes=10, hidden_size=512)
     optimizer: AdamConfig = AdamConfig(lr=1e-3)
     batch_size: int = Field(default=64, gt=0)
+    decay: float = Field(default=0.8, gt=0.0)  # of the learning rate, from each epoch to the next
     seed: int = Field(default=1, ge=0)
     data: str = DIGITS.name  # or "full", or a path
     limit: int | None = Field(default=None, gt=0)
@@ -63,6 +64,7 @@ def train(args: argparse.Namespace) -> int:
         DataLoader(ArrayDataset(x_test, y_test), 250, shuffle=False, seed=0, transform=prepared),
         args.out,
         recipe,
+        rate=lambda epoch: recipe.optimizer.lr * recipe.decay**epoch,
     )
     adapter = "CPU, through NumPy" if args.device.startswith(("numpy", "cpu")) else device.gpu.adapter
     print(f"device: {adapter}\ndata: {len(x):,} digits to train, {len(x_test):,} to test\n{model}\n", flush=True)
@@ -122,7 +124,7 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--epochs", type=int, default=10, metavar="N", help="passes over the training digits (10)")
     add("--batch-size", type=int, metavar="N", help="digits per step (64)")
-    add("--lr", type=float, metavar="RATE", help="learning rate of Adam (0.001)")
+    add("--lr", type=float, metavar="RATE", help="learning rate of Adam in the first epoch (0.001)")
     add("--seed", type=int, metavar="N", help="of weights, dropout and order (1)")
     add("--limit", type=int, metavar="N", help="use the first N digits only, of each set")
     source = parser.add_mutually_exclusive_group()

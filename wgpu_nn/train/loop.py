@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,8 @@ class Trainer:
     after every epoch, and one where Ctrl-C stopped), and at the end ``model.safetensors``.
 
     ``config`` is whatever tells this run from others: a run is only resumed under an equal one. The model lives on an
-    autodiff device; ``test_device`` names another one for the evaluation, the CPU for example.
+    autodiff device; ``test_device`` names another one for the evaluation, the CPU for example. ``rate`` gives the learning
+    rate of each epoch, the first being 0; without it the optimizer's stays.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Trainer:
         run: str | Path,
         config: Config,
         test_device: Device | None = None,
+        rate: Callable[[int], float] | None = None,
     ) -> None:
         self.device = device_of(model)
         if not self.device.is_autodiff:
@@ -65,6 +68,7 @@ class Trainer:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.train, self.test, self.test_device = train, test, test_device
         self.run, self.config = Path(run), config
+        self.rate = rate
         self._window, self._pace = Window(self.device.inner()), Pace()
         step = measured(training_step(model, optimizer, loss), self._window)
         self.step: Step = capture(state=[model, optimizer, *self._window.cells])(step)
@@ -131,6 +135,8 @@ class Trainer:
     # --- an epoch ----------------------------------------------------------------------------------------------------
     def _train_epoch(self, at: Position, epochs: int, show: Progress, interrupt: Interrupt) -> None:
         self._pace.start()
+        if self.rate is not None:
+            self.optimizer.lr = self.rate(at.epoch)
         with closing(self.train.epoch(at.epoch, at.batch)) as batches:
             for images, targets in batches:
                 interrupt.check()
