@@ -37,7 +37,7 @@ def gpu_variants(gpu_device: Device) -> dict[str, Device]:
     from wgpu_nn.kernels import Target
 
     return {
-        name: Device.of(Wgpu(gpu_device.gpu, Target(software=name == "software", **PORTABLE)))
+        name: Device.of(Wgpu(gpu_device.gpu, Target(software=name == "software", **PORTABLE), tuned=True))
         for name in ("software", "gpu")
     }
 

@@ -22,8 +22,8 @@ TARGETS = {
 class Plans:
     """What an op would launch on an adapter of a kind: kernels, their parameters, and the same with constant sizes."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, tuned: bool = True) -> None:
+        self.target, self.tuned = target, tuned
         self.launches: list[tuple[Kernel, Words, Grid]] = []
         self.constant: list[Kernel] = []
 
@@ -58,10 +58,11 @@ class Plans:
 
 
 def plan_all() -> list[Plans]:
-    """Plan the whole case table, and what only long operands reach, for both kinds of adapters."""
+    """Plan the whole case table, and what only long operands reach, for both kinds of adapters, and for both
+    ways to choose a variant."""
     out: list[Plans] = []
-    for target in TARGETS.values():
-        plans = Plans(target)
+    for target, tuned in ((TARGETS["software"], True), (TARGETS["gpu"], True), (TARGETS["gpu"], False)):
+        plans = Plans(target, tuned)
         for case in CASES:
             plans.case(case)
         long = plans.empty((3, 100_000), DEFAULT_DTYPES[Float])

@@ -23,8 +23,8 @@ from wgpu_nn.shape import Shape, size
 class Wgpu:
     """Runs ops on a GPU. It is itself the site of its planners: what they launch is recorded on the device's stream."""
 
-    def __init__(self, gpu: Gpu, target: Target | None = None) -> None:
-        self.gpu = gpu
+    def __init__(self, gpu: Gpu, target: Target | None = None, tuned: bool = False) -> None:
+        self.gpu, self.tuned = gpu, tuned
         self._recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
         self.target = target_of(gpu) if target is None else target  # another one runs another adapter kind's variants
 

@@ -82,7 +82,7 @@ class _Emitter:
         self.fused, self.program = fused, fused.program
         self.specs = fused.program.specs()
         self.made = {i.out: i for i in fused.program.instrs}
-        self.site = StaticSite(target)
+        self.site = StaticSite(target, tuned=True)
         self.done: set[Ref] = set()  # states replaced in place
         self.arenas: dict[int, list[Slot]] = {}
 

@@ -64,8 +64,8 @@ class Plan:
 class StaticSite:
     """The site of planners whose launches are recorded in a plan."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, tuned: bool) -> None:
+        self.target, self.tuned = target, tuned
         self.homes: dict[Ref, Slot] = {}  # where a value must lie
         self.plan = Plan()
         self.views: dict[Ref, View] = {}
@@ -135,9 +135,9 @@ def _nbytes(spec: Spec) -> int:
     return 4 * size(spec.shape)
 
 
-def plan_plainly(program: Program, constants: dict[Ref, View], target: Target) -> Plan:
-    """Plan op by op, as eager mode runs: what fusion is compared with."""
-    site = StaticSite(target)
+def plan_plainly(program: Program, constants: dict[Ref, View], target: Target, tuned: bool = False) -> Plan:
+    """Plan op by op, as eager mode runs: what fusion is compared with. Equal variants (``tuned``) give equal bits."""
+    site = StaticSite(target, tuned)
     site.begin(program, constants)
     for i in program.instrs:
         site.run(i)

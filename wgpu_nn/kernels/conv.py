@@ -145,7 +145,7 @@ def _forward(
     group_blocks = -(-group_out // 8)
     blocks = group_blocks * groups
     # Invocations enough to fill a large GPU come first, then the reuse of weights.
-    single = not site.target.software and pixels * blocks < 1 << 19
+    single = site.tuned and not site.target.software and pixels * blocks < 1 << 19
     workgroup = site.target.workgroup if site.target.software else min(64, site.target.invocations)
     window = Window((w.shape[2], w.shape[3]), stride, dilation, padded, workgroup)
     values = (pixels, blocks, ow, oh * ow, height, width, top, left, c, o, c // groups, group_out, group_blocks)

@@ -202,11 +202,13 @@ def _side(site: Site, rows: int, columns: int, inner: int, batches: int) -> int:
 
     if tiles(64) >= 128 and site.target.invocations >= 256:
         return 16
-    return 8 if tiles(32) >= 128 or inner < 256 else 4
+    return 8 if not site.tuned or tiles(32) >= 128 or inner < 256 else 4
 
 
 def _teams(site: Site, side: int, inner: int) -> int:
     """Return how many teams of side x side invocations share the inner axis of a small tile: a power of two."""
+    if not site.tuned:
+        return 1
     memory = 2 * STEP * side * 16  # bytes of a team's two tiles
     most = min(site.target.invocations // (side * side), site.target.storage // memory, inner // 32, 16)
     return 1 << max(most.bit_length() - 1, 0)

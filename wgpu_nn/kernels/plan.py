@@ -88,6 +88,11 @@ class Site(Protocol):
         """The traits of the adapter."""
         ...
 
+    @property
+    def tuned(self) -> bool:
+        """Whether variants may depend on every size, as in fused steps; else a new batch size must compile nothing new."""
+        ...
+
     def empty(self, shape: Shape, dtype: DType) -> View:
         """Return a contiguous view of fresh elements."""
         ...

@@ -207,9 +207,16 @@ def _body(site: Site, folded: Shape, strides: Shape, outputs: int, length: int) 
     for few outputs."""
     if site.target.software or len(folded) > 1 or site.target.invocations < 256:
         return "reduce"
-    if strides[-1:] == (1,) and length >= 128:
+    if strides[-1:] == (1,) and (length >= 128 or outputs <= 64):
         return "reduce_rows"
-    return "reduce_columns" if length >= 32 and outputs <= 1 << 14 else "reduce"
+    return "reduce_columns" if outputs <= 1 << 14 and (length >= 32 or not site.tuned) else "reduce"
+
+
+def _lanes(site: Site, outputs: int) -> int:
+    """Return how many invocations share an output: the more, the fewer outputs there are."""
+    if not site.tuned:
+        return 16
+    return 8 if outputs >= 4096 else 16 if outputs >= 1024 else 32 if outputs >= 256 else 64
 
 
 def _first_equal(site: Site, op: str, x: View, axes: tuple[int, ...], out: View) -> None:
@@ -256,17 +263,7 @@ def _pass(
     outputs, length = size(kept), size(folded)
     target = site.target
     workgroup = target.workgroup if body == "reduce" else 256
-    lanes = (
-        1
-        if body != "reduce_columns"
-        else 8
-        if outputs >= 4096
-        else 16
-        if outputs >= 1024
-        else 32
-        if outputs >= 256
-        else 64
-    )
+    lanes = _lanes(site, outputs) if body == "reduce_columns" else 1
     chains = [part.chain if part else None for part in (start, finish)]
     key = ReduceKey(op, x.dtype.name, len(kept), len(folded), body, lanes, final, chains[0], chains[1], workgroup)
     values = (outputs, slices, length, x.offset, *kept, *kept_strides, *folded, *strides, total)

@@ -114,8 +114,10 @@ class CapturedStep:
         self._callbacks = [callback for callback, _ in trace.hosts]
         self._first: list[Scalar] | None = trace.first
         self._cells: dict[Ref, Cell] = {ref: cell for ref, cell in trace.states.items()}
-        planner = plan_fused if fuse else plan_plainly
-        self.plan = planner(program, trace.constants, root.target)
+        if fuse:
+            self.plan = plan_fused(program, trace.constants, root.target)
+        else:
+            self.plan = plan_plainly(program, trace.constants, root.target, root.tuned)
         places: dict[Slot, Segment] = {}
         for ref, slot in self.plan.consts.items():
             buffer = _kept(root, trace.constants[ref].buffer)
