@@ -32,7 +32,7 @@ class Recipe(Config):
     model: ModelConfig = ModelConfig(num_classes=10, hidden_size=512)
     optimizer: AdamConfig = AdamConfig(lr=1e-3)
     batch_size: int = Field(default=64, gt=0)
-    decay: float = Field(default=0.8, gt=0.0)  # of the learning rate, from each epoch to the next
+    decay: float = Field(default=0.7, gt=0.0)  # of the learning rate, from each epoch to the next
     seed: int = Field(default=1, ge=0)
     data: str = DIGITS.name  # or "full", or a path
     limit: int | None = Field(default=None, gt=0)
