@@ -132,15 +132,15 @@ def view_strides(shape: Shape, strides: Shape, target: Shape) -> Shape | None:
     return tuple(out)
 
 
-def collapse(shape: Shape, operands: Sequence[Shape]) -> tuple[Shape, list[Shape]]:
-    """Merge adjacent axes that every operand walks as one; drop axes of size 1.
+def collapse(shape: Shape, operands: Sequence[Shape], keep_ones: bool = False) -> tuple[Shape, list[Shape]]:
+    """Merge adjacent axes that every operand walks as one; drop axes of size 1, unless they are to be kept.
 
     ``operands`` are strides over ``shape``. Fewer axes mean fewer divisions per element in a kernel.
     """
     sizes: list[int] = []
     merged: list[list[int]] = [[] for _ in operands]
     for i, n in enumerate(shape):
-        if n == 1:
+        if n == 1 and not keep_ones:
             continue
         if sizes and all(m[-1] == n * s[i] for m, s in zip(merged, operands, strict=True)):
             sizes[-1] *= n

@@ -42,7 +42,7 @@ def read_digit(path: str | os.PathLike[str], *, resize: bool = False, invert: bo
                 if not resize and image.size != (SIDE, SIDE):
                     raise DataError(
                         f"{where}: expected {SIDE} x {SIDE} pixels, got {width} x {height}; "
-                        "crop it to the digit and pass resize=True"
+                        "crop it to the digit and resize it (resize=True, --resize)"
                     )
                 grey = _grey(where, ImageOps.exif_transpose(image))
                 if resize:

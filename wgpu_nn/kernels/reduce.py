@@ -164,12 +164,12 @@ def run_reduce(
         x = site.empty(out.shape, x.dtype)
         run_map(site, "full", [empty], x)
         op, axes, start, length = ("any" if x.dtype.kind is Kind.BOOL else "max"), (), None, 1
-    if length == 1 and start is None and finish is None and op not in ("argmax", "argmin"):
+    if length == 1 and site.tuned and start is None and finish is None and op not in ("argmax", "argmin"):
         run_map(site, "cast", [x.seen(out.shape, _without(x, axes, len(out.shape)))], out)
         return
     arg = op in ("argmax", "argmin")
     outputs = out.size
-    folded, (strides,) = collapse(tuple(x.shape[a] for a in axes), [tuple(x.strides[a] for a in axes)])
+    folded, strides = _folded(site, x, axes)
     body = _body(site, folded, strides, outputs, length)
     per_output = {"reduce": SLICE, "reduce_columns": SLICE * 8, "reduce_rows": SLICE * 16}[body]
     slices = 1
@@ -200,6 +200,14 @@ def run_reduce(
         )
     else:
         _pass(site, op, x, axes, out, 1, body, True, length, start, finish)
+
+
+def _folded(site: Site, x: View, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
+    """Return the sizes and strides of the axes that are folded; a batch of one keeps its axis in eager mode."""
+    sizes, (strides,) = collapse(
+        tuple(x.shape[a] for a in axes), [tuple(x.strides[a] for a in axes)], keep_ones=not site.tuned
+    )
+    return sizes, strides
 
 
 def _body(site: Site, folded: Shape, strides: Shape, outputs: int, length: int) -> str:
@@ -257,7 +265,7 @@ def _pass(
 ) -> None:
     keep = [i for i in range(len(x.shape)) if i not in axes]
     kept, (kept_strides,) = collapse(tuple(x.shape[i] for i in keep), [tuple(x.strides[i] for i in keep)])
-    folded, (strides,) = collapse(tuple(x.shape[i] for i in axes), [tuple(x.strides[i] for i in axes)])
+    folded, strides = _folded(site, x, axes)
     if not folded:
         folded, strides = (1,), (0,)
     outputs, length = size(kept), size(folded)
