@@ -16,7 +16,7 @@ PACKAGE = ROOT / "wgpu_nn"
 
 # ARCHITECTURE.md, bottom to top: a row may import its own and those above it in this list.
 ROWS = (
-    ("errors", "dtype", "shape", "switches"),
+    ("errors", "dtype", "shape", "switches", "files"),
     ("ops",),
     ("gpu",),
     ("kernels",),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, cast, dataclass_transform, get_args
@@ -15,7 +13,8 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
 
-from wgpu_nn.errors import ConfigError
+from wgpu_nn.errors import ConfigError, RecordError
+from wgpu_nn.files import write_atomic
 
 __all__ = ["Config", "field", "pair"]
 
@@ -171,23 +170,14 @@ class Config(pydantic.BaseModel, metaclass=_ConfigMeta):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the config as JSON, whole or not at all; raises ConfigError when the file cannot be written."""
         text = self.to_json()
-        target = Path(path)
-        # NOTE: record/ has the general atomic write, but nn/ must not import it.
-        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
         try:
-            with open(temporary, "xb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except OSError as error:
+            write_atomic(path, text.encode())
+        except RecordError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
             raise ConfigError(
-                f"{type(self).__name__}.save: {target}: expected a writable place, got {error.strerror}; "
+                f"{type(self).__name__}.save: {os.fspath(path)}: expected a writable place, got {reason}; "
                 "create the folder, or choose another"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:

@@ -1,6 +1,6 @@
 """Modules, arrays and counters in files that survive a kill: atomic writes, safetensors, checkpoints."""
 
-from wgpu_nn.record.atomic import write_atomic
+from wgpu_nn.files import write_atomic
 from wgpu_nn.record.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from wgpu_nn.record.module import load_module, save_module
 from wgpu_nn.record.tensors import load_tensors, save_tensors

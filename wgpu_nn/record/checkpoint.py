@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 
 from wgpu_nn.errors import RecordError
-from wgpu_nn.record.atomic import sync_directory, write_atomic
+from wgpu_nn.files import sync_directory, write_atomic
 from wgpu_nn.record.tensors import load_tensors, save_tensors
 
 __all__ = ["Checkpoint", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]

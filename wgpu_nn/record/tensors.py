@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn.errors import RecordError, missing_extra
-from wgpu_nn.record.atomic import write_atomic
+from wgpu_nn.files import write_atomic
 
 __all__ = ["load_tensors", "save_tensors"]
 
