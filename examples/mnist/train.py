@@ -32,7 +32,7 @@ class Recipe(Config):
     model: ModelConfig = ModelConfig(num_classes=10, hidden_size=512)
     optimizer: AdamConfig = AdamConfig(lr=1e-3)
     batch_size: int = Field(default=64, gt=0)
-    decay: float = Field(default=0.7, gt=0.0)  # of the learning rate, from each epoch to the next
+    decay: float = Field(default=0.7, gt=0.0)  # of the learning rate, for every 60,000 digits seen
     seed: int = Field(default=1, ge=0)
     data: str = DIGITS.name  # or "full", or a path
     limit: int | None = Field(default=None, gt=0)
@@ -64,7 +64,7 @@ def train(args: argparse.Namespace) -> int:
         DataLoader(ArrayDataset(x_test, y_test), 250, shuffle=False, seed=0, transform=prepared),
         args.out,
         recipe,
-        rate=lambda epoch: recipe.optimizer.lr * recipe.decay**epoch,
+        rate=lambda epoch: recipe.optimizer.lr * recipe.decay ** (epoch * len(x) / 60_000),
     )
     adapter = "CPU, through NumPy" if args.device.startswith(("numpy", "cpu")) else device.gpu.adapter
     print(f"device: {adapter}\ndata: {len(x):,} digits to train, {len(x_test):,} to test\n{model}\n", flush=True)
