@@ -19,14 +19,14 @@ fn main(
     let o = in_group * group_out() + (block % group_blocks()) * 8u;
     let o_end = (in_group + 1u) * group_out();
     let plane = height() * width();
-    let base0 = corner(p0);
-    let base1 = corner(p0 + WORKGROUP);
-    let base2 = corner(p0 + WORKGROUP * 2u);
-    let base3 = corner(p0 + WORKGROUP * 3u);
-    let base4 = corner(p0 + WORKGROUP * 4u);
-    let base5 = corner(p0 + WORKGROUP * 5u);
-    let base6 = corner(p0 + WORKGROUP * 6u);
-    let base7 = corner(p0 + WORKGROUP * 7u);
+    let base0 = window_corner(p0);
+    let base1 = window_corner(p0 + WORKGROUP);
+    let base2 = window_corner(p0 + WORKGROUP * 2u);
+    let base3 = window_corner(p0 + WORKGROUP * 3u);
+    let base4 = window_corner(p0 + WORKGROUP * 4u);
+    let base5 = window_corner(p0 + WORKGROUP * 5u);
+    let base6 = window_corner(p0 + WORKGROUP * 6u);
+    let base7 = window_corner(p0 + WORKGROUP * 7u);
     let o_last = o_end - 1u;
     let o1 = min(o + 1u, o_last); let o2 = min(o + 2u, o_last); let o3 = min(o + 3u, o_last); let o4 = min(o + 4u, o_last);
     let o5 = min(o + 5u, o_last); let o6 = min(o + 6u, o_last); let o7 = min(o + 7u, o_last);
@@ -46,14 +46,14 @@ fn main(
                 let dy = ky * DILATION_H;
                 let dx = kx * DILATION_W;
                 let tap = vec3u(channel + dy * width() + dx, dy, dx);
-                let x0 = pixel(base0, tap); l0 += x0 * w_low; h0 += x0 * w_high;
-                let x1 = pixel(base1, tap); l1 += x1 * w_low; h1 += x1 * w_high;
-                let x2 = pixel(base2, tap); l2 += x2 * w_low; h2 += x2 * w_high;
-                let x3 = pixel(base3, tap); l3 += x3 * w_low; h3 += x3 * w_high;
-                let x4 = pixel(base4, tap); l4 += x4 * w_low; h4 += x4 * w_high;
-                let x5 = pixel(base5, tap); l5 += x5 * w_low; h5 += x5 * w_high;
-                let x6 = pixel(base6, tap); l6 += x6 * w_low; h6 += x6 * w_high;
-                let x7 = pixel(base7, tap); l7 += x7 * w_low; h7 += x7 * w_high;
+                let x0 = window_pixel(base0, tap); l0 += x0 * w_low; h0 += x0 * w_high;
+                let x1 = window_pixel(base1, tap); l1 += x1 * w_low; h1 += x1 * w_high;
+                let x2 = window_pixel(base2, tap); l2 += x2 * w_low; h2 += x2 * w_high;
+                let x3 = window_pixel(base3, tap); l3 += x3 * w_low; h3 += x3 * w_high;
+                let x4 = window_pixel(base4, tap); l4 += x4 * w_low; h4 += x4 * w_high;
+                let x5 = window_pixel(base5, tap); l5 += x5 * w_low; h5 += x5 * w_high;
+                let x6 = window_pixel(base6, tap); l6 += x6 * w_low; h6 += x6 * w_high;
+                let x7 = window_pixel(base7, tap); l7 += x7 * w_low; h7 += x7 * w_high;
             }
         }
     }
@@ -65,26 +65,6 @@ fn main(
     store8(p0 + WORKGROUP * 5u, o, o_end, l5, h5);
     store8(p0 + WORKGROUP * 6u, o, o_end, l6, h6);
     store8(p0 + WORKGROUP * 7u, o, o_end, l7, h7);
-}
-
-// The window's upper left corner: its place in memory, its row and its column, which may lie in the padding; all
-// wrap around below 0. Pixels beyond the last one stand in for it, and are not stored.
-fn corner(p: u32) -> vec3u {
-    let q = min(p, pixels() - 1u);
-    let image = q / out_hw();
-    let rest = q % out_hw();
-    let y = (rest / out_w()) * STRIDE_H - pad_top();
-    let x = (rest % out_w()) * STRIDE_W - pad_left();
-    return vec3u((image * in_channels() * height() + y) * width() + x, y, x);
-}
-
-fn pixel(base: vec3u, tap: vec3u) -> f32 {
-    let at = base.x + tap.x;
-    if (PADDED) {
-        let inside = base.y + tap.y < height() && base.z + tap.z < width();
-        return select(0.0, source[select(0u, at, inside)], inside);
-    }
-    return source[at];
 }
 
 fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {

@@ -20,7 +20,7 @@ fn main(
     let o = in_group * group_out() + (block % group_blocks()) * 8u;
     let o_end = (in_group + 1u) * group_out();
     let plane = height() * width();
-    let base = corner(p);
+    let base = window_corner(p);
     let o_last = o_end - 1u;
     let o1 = min(o + 1u, o_last); let o2 = min(o + 2u, o_last); let o3 = min(o + 3u, o_last); let o4 = min(o + 4u, o_last);
     let o5 = min(o + 5u, o_last); let o6 = min(o + 6u, o_last); let o7 = min(o + 7u, o_last);
@@ -45,7 +45,7 @@ fn main(
                     let at = 2u * ((c * KERNEL_H + ky) * KERNEL_W + kx);
                     let dy = ky * DILATION_H;
                     let dx = kx * DILATION_W;
-                    let x = pixel(base, vec3u(channel + dy * width() + dx, dy, dx));
+                    let x = window_pixel(base, vec3u(channel + dy * width() + dx, dy, dx));
                     l += x * weights[at];
                     h += x * weights[at + 1u];
                 }
@@ -54,26 +54,6 @@ fn main(
         workgroupBarrier();
     }
     store8(p, o, o_end, l, h);
-}
-
-// The window's upper left corner: its place in memory, its row and its column, which may lie in the padding; all
-// wrap around below 0. Pixels beyond the last one stand in for it, and are not stored.
-fn corner(p: u32) -> vec3u {
-    let q = min(p, pixels() - 1u);
-    let image = q / out_hw();
-    let rest = q % out_hw();
-    let y = (rest / out_w()) * STRIDE_H - pad_top();
-    let x = (rest % out_w()) * STRIDE_W - pad_left();
-    return vec3u((image * in_channels() * height() + y) * width() + x, y, x);
-}
-
-fn pixel(base: vec3u, tap: vec3u) -> f32 {
-    let at = base.x + tap.x;
-    if (PADDED) {
-        let inside = base.y + tap.y < height() && base.z + tap.z < width();
-        return select(0.0, source[select(0u, at, inside)], inside);
-    }
-    return source[at];
 }
 
 fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {

@@ -26,10 +26,10 @@ fn main(
     let o = in_group * group_out() + (block % group_blocks()) * 8u;
     let o_last = (in_group + 1u) * group_out() - 1u;
     let plane = out_h() * out_w();
-    let t0 = tap(column, in_group); let t1 = tap(column + 1u, in_group);
-    let t2 = tap(column + 2u, in_group); let t3 = tap(column + 3u, in_group);
-    let t4 = tap(column + 4u, in_group); let t5 = tap(column + 5u, in_group);
-    let t6 = tap(column + 6u, in_group); let t7 = tap(column + 7u, in_group);
+    let t0 = window_tap(column, in_group); let t1 = window_tap(column + 1u, in_group);
+    let t2 = window_tap(column + 2u, in_group); let t3 = window_tap(column + 3u, in_group);
+    let t4 = window_tap(column + 4u, in_group); let t5 = window_tap(column + 5u, in_group);
+    let t6 = window_tap(column + 6u, in_group); let t7 = window_tap(column + 7u, in_group);
     let g0 = o * plane; let g1 = min(o + 1u, o_last) * plane; let g2 = min(o + 2u, o_last) * plane; let g3 = min(o + 3u, o_last) * plane;
     let g4 = min(o + 4u, o_last) * plane; let g5 = min(o + 5u, o_last) * plane; let g6 = min(o + 6u, o_last) * plane; let g7 = min(o + 7u, o_last) * plane;
     var l0 = vec4f(); var l1 = vec4f(); var l2 = vec4f(); var l3 = vec4f(); var l4 = vec4f(); var l5 = vec4f(); var l6 = vec4f(); var l7 = vec4f();
@@ -43,8 +43,8 @@ fn main(
         let y = (rest / out_w()) * STRIDE_H - pad_top();
         let x = (rest % out_w()) * STRIDE_W - pad_left();
         let base = vec3u((image * in_channels() * height() + y) * width() + x, y, x);
-        let low = vec4f(pixel(base, t0), pixel(base, t1), pixel(base, t2), pixel(base, t3));
-        let high = vec4f(pixel(base, t4), pixel(base, t5), pixel(base, t6), pixel(base, t7));
+        let low = vec4f(window_pixel(base, t0), window_pixel(base, t1), window_pixel(base, t2), window_pixel(base, t3));
+        let high = vec4f(window_pixel(base, t4), window_pixel(base, t5), window_pixel(base, t6), window_pixel(base, t7));
         let at = image * out_channels() * plane + rest;
         let v0 = grad[at + g0]; l0 += v0 * low; h0 += v0 * high;
         let v1 = grad[at + g1]; l1 += v1 * low; h1 += v1 * high;
@@ -124,23 +124,4 @@ fn store4(to: u32, k: u32, o: u32, o_last: u32, column: u32, v: vec4f) {
             out[to + channel * columns() + first + j] = v[j];
         }
     }
-}
-
-// A tap's distance from its window's upper left corner: in memory, in rows, in columns. Columns beyond the last stand in
-// for it.
-fn tap(column: u32, in_group: u32) -> vec3u {
-    let k = min(column, columns() - 1u);
-    let c = in_group * group_in() + k / (KERNEL_H * KERNEL_W);
-    let dy = ((k / KERNEL_W) % KERNEL_H) * DILATION_H;
-    let dx = (k % KERNEL_W) * DILATION_W;
-    return vec3u((c * height() + dy) * width() + dx, dy, dx);
-}
-
-fn pixel(base: vec3u, t: vec3u) -> f32 {
-    let at = base.x + t.x;
-    if (PADDED) {
-        let inside = base.y + t.y < height() && base.z + t.z < width();
-        return select(0.0, source[select(0u, at, inside)], inside);
-    }
-    return source[at];
 }

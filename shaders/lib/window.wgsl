@@ -1,0 +1,30 @@
+// The upper left corner of the window of pixel p, pixels being counted through the batch: its place in memory, its row and
+// its column, which may lie in the padding; all wrap around below 0. Pixels beyond the last one stand in for it.
+fn window_corner(p: u32) -> vec3u {
+    let q = min(p, pixels() - 1u);
+    let image = q / out_hw();
+    let rest = q % out_hw();
+    let y = (rest / out_w()) * STRIDE_H - pad_top();
+    let x = (rest % out_w()) * STRIDE_W - pad_left();
+    return vec3u((image * in_channels() * height() + y) * width() + x, y, x);
+}
+
+// A weight's distance from its window's upper left corner: in memory, in rows, in columns. A column is one weight of a filter:
+// channel, row, column; those beyond the last stand in for it.
+fn window_tap(column: u32, in_group: u32) -> vec3u {
+    let k = min(column, columns() - 1u);
+    let c = in_group * group_in() + k / (KERNEL_H * KERNEL_W);
+    let dy = ((k / KERNEL_W) % KERNEL_H) * DILATION_H;
+    let dx = (k % KERNEL_W) * DILATION_W;
+    return vec3u((c * height() + dy) * width() + dx, dy, dx);
+}
+
+// The element at a distance from a corner, or 0 in the padding.
+fn window_pixel(corner: vec3u, distance: vec3u) -> f32 {
+    let at = corner.x + distance.x;
+    if (PADDED) {
+        let inside = corner.y + distance.y < height() && corner.z + distance.z < width();
+        return select(0.0, source[select(0u, at, inside)], inside);
+    }
+    return source[at];
+}
