@@ -32,7 +32,7 @@ class Recipe(Config):
     model: ModelConfig = ModelConfig(num_classes=10, hidden_size=512)
     optimizer: AdamConfig = AdamConfig(lr=1e-3)
     batch_size: int = Field(default=64, gt=0)
-    decay: float = Field(default=0.7, gt=0.0)  # of the learning rate, for every 60,000 digits seen
+    decay: float = Field(default=1.0, gt=0.0)  # of the learning rate, from each epoch to the next
     seed: int = Field(default=1, ge=0)
     data: str = DIGITS.name  # or "full", or a path
     limit: int | None = Field(default=None, gt=0)
@@ -64,7 +64,7 @@ def train(args: argparse.Namespace) -> int:
         DataLoader(ArrayDataset(x_test, y_test), 250, shuffle=False, seed=0, transform=prepared),
         args.out,
         recipe,
-        rate=lambda epoch: recipe.optimizer.lr * recipe.decay ** (epoch * len(x) / 60_000),
+        rate=lambda epoch: recipe.optimizer.lr * recipe.decay**epoch,
     )
     adapter = "CPU, through NumPy" if args.device.startswith(("numpy", "cpu")) else device.gpu.adapter
     print(f"device: {adapter}\ndata: {len(x):,} digits to train, {len(x_test):,} to test\n{model}\n", flush=True)
@@ -93,6 +93,8 @@ def chosen(args: argparse.Namespace) -> Recipe:
     if args.lr is not None:
         recipe = recipe.with_optimizer(recipe.optimizer.with_lr(args.lr))
     data = "full" if args.full is not None else args.data
+    if data == "full":  # an epoch of 60,000 digits is long enough for the rate to fall after it
+        recipe = recipe.with_decay(0.7)
     given = {"batch_size": args.batch_size, "seed": args.seed, "limit": args.limit, "data": data}
     for name, value in given.items():
         if value is not None:
