@@ -55,7 +55,7 @@ def test_a_gradient_is_defined_where_the_result_is_a_float(op: str) -> None:
     made: list[bool] = []
     plans.run = lambda op, operands, attrs, run=plans.run: (
         made.append((out := run(op, operands, attrs)).dtype.kind is Float) or out
-    )  # type: ignore
+    )  # pyright: ignore
     for case in CASES[op]:
         plans.case(case)
         if made[-1] and any(isinstance(a, Arg) and a.kind is Float for a in case.args):

@@ -50,7 +50,7 @@ def test_an_annotation_of_nothing_known_is_refused(item: Any) -> None:
 def test_a_call_that_fits_goes_through() -> None:
     assert every(F1, I1) is F1 and every(F1, I1, B1, w=F2) is F1 and every(y=I1, x=F1, z=None) is F1
     assert pair(F2)[0] is F2 and free(I1) is I1 and free(F2) is F2
-    assert every.__name__ == "every" and every.__wrapped__  # type: ignore[attr-defined]
+    assert every.__name__ == "every" and every.__wrapped__  # pyright: ignore
 
 
 def test_a_call_that_does_not_fit_names_the_function_the_argument_and_both_types() -> None:
@@ -99,7 +99,7 @@ def test_a_module_checks_all_its_forward_functions() -> None:
 
 
 def test_text_annotations_of_names_unknown_at_run_time_are_left_alone() -> None:
-    def fn(x: Missing[Tensor[1]]) -> Tensor[1]:  # type: ignore[name-defined]  # noqa: F821
+    def fn(x: Missing[Tensor[1]]) -> Tensor[1]:  # pyright: ignore  # noqa: F821
         return x
 
     assert checked(fn)(F1) is F1

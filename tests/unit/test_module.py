@@ -64,7 +64,7 @@ def test_fields_make_the_constructor_in_order_with_defaults() -> None:
     with pytest.raises(TypeError, match="missing 2 required positional arguments"):
         Net([])  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="unexpected keyword argument"):
-        Block(linear=model.heads["main"], activation=ReLU(), extra=1)  # type: ignore[call-arg]
+        Block(linear=model.heads["main"], activation=ReLU(), extra=1)  # pyright: ignore
 
 
 def test_parameters_have_paths_in_order_of_declaration() -> None:

@@ -122,7 +122,7 @@ def test_parameters_are_leaves_again_after_a_step() -> None:
     for _ in range(3):
         before = model.loss().item()
         optimizer.step(model, model.loss().backward())
-        assert model.loss().item() < before  # type: ignore[operator]
+        assert model.loss().item() < before  # pyright: ignore
         assert model.p.value in model.loss().backward()
 
 

@@ -170,7 +170,8 @@ class Stream:
             encode(compute._internal, [bound.launch])
             compute.end()
         encoder.resolve_query_set(queries, 0, count, ticks, 0)
-        self._send(encoder.finish()._internal, len(launches), keep=True)
+        buffer = encoder.finish()  # held until it is submitted: wgpu-py releases what nothing refers to
+        self._send(buffer._internal, len(launches), keep=True)
         found = np.frombuffer(self._queue.read_buffer(ticks), np.uint64).astype(np.float64)
         period = libf.wgpuQueueGetTimestampPeriod(self._queue._internal)
         return list((found[1::2] - found[::2]) * period * 1e-9)

@@ -7,7 +7,7 @@ Random numbers, counts and fills are computed again wherever they are read, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wgpu_nn.graph.flow import Flow, Unit
 from wgpu_nn.graph.groups import Group, find_groups
@@ -258,17 +258,3 @@ class _Fuser:
         for u in units:
             visit(u)
         return out
-
-
-def renumbered(program: Program) -> Program:
-    """Return the program with values numbered in order; for printing."""
-    names = {r: Ref(n) for n, r in enumerate([*(i.ref for i in program.inputs), *(i.out for i in program.instrs)])}
-    inputs = tuple(replace(i, ref=names[i.ref]) for i in program.inputs)
-    instrs = [
-        replace(i, out=names[i.out], operands=tuple(names[x] if isinstance(x, Ref) else x for x in i.operands))
-        for i in program.instrs
-    ]
-    updates = {names[s]: names[r] for s, r in program.updates.items()}
-    return replace(
-        program, inputs=inputs, instrs=tuple(instrs), outputs=tuple(names[r] for r in program.outputs), updates=updates
-    )
