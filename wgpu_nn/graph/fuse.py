@@ -96,17 +96,18 @@ class _Fuser:
         """Return the values of other units that ``unit`` reads."""
         return {r for r in self.flow.touched(unit) if r in self.unit}
 
-    def _reaches(self, start: Unit, goals: set[int], skip: set[int]) -> bool:
-        """Whether some unit of ``goals`` is needed for ``start``, by way of units that are not in ``skip``."""
+    def _needs(self, start: Unit, goal: Unit) -> bool:
+        """Whether ``start`` is ``goal``, or is computed from what that computes."""
         todo, seen = [start], {id(start)}
         while todo:
-            for r in self._inputs(todo.pop()):
-                u = self.unit[r]
-                if id(u) in goals:
-                    return True
-                if id(u) not in seen and id(u) not in skip:
-                    seen.add(id(u))
-                    todo.append(u)
+            unit = todo.pop()
+            if unit is goal:
+                return True
+            for r in self._inputs(unit):
+                other = self.unit[r]
+                if id(other) not in seen:
+                    seen.add(id(other))
+                    todo.append(other)
         return False
 
     def _mergeable(self, a: Unit, b: Unit) -> bool:
@@ -114,12 +115,9 @@ class _Fuser:
         for first, second in ((a, b), (b, a)):
             for r in self._inputs(second):
                 middle = self.unit[r]
-                if middle is not first and middle is not second and self._reaches_or_is(middle, first):
+                if middle is not first and middle is not second and self._needs(middle, first):
                     return False
         return True
-
-    def _reaches_or_is(self, start: Unit, goal: Unit) -> bool:
-        return start is goal or self._reaches(start, {id(goal)}, set())
 
     # --- maps ------------------------------------------------------------------------------------------------------
     def _join(self, i: Instr) -> None:
