@@ -28,6 +28,7 @@ from wgpu_nn.train import Captured, capture
 WARM = 3  # calls after which nothing is compiled or allocated any more
 PROFILES = 7
 BUSY = 0.1  # seconds of steps before each
+TOGETHER = 8  # calls that share a submit, in the rows of that name
 
 Work = Callable[[], Tensor]
 
@@ -43,7 +44,7 @@ def model_of(device: Device, batch: int, dropout: float) -> tuple[Model, Tensor,
 
 
 def training(
-    device: Device, batch: int, dropout: float, fuse: bool | None
+    device: Device, batch: int, dropout: float, fuse: bool | None, together: int = 1
 ) -> tuple[Work, Captured[..., Tensor] | None]:
     """Return one training step, [] the loss; ``fuse`` None is eager mode."""
     model, images, labels = model_of(device, batch, dropout)
@@ -56,32 +57,32 @@ def training(
 
     if fuse is None:
         return lambda: step(images, labels), None
-    captured = capture(state=[model, optimizer], fuse=fuse)(step)
+    captured = capture(state=[model, optimizer], fuse=fuse, calls_per_submit=together)(step)
     return lambda: captured(images, labels), captured
 
 
-def inference(device: Device, batch: int) -> tuple[Work, Captured[..., Tensor]]:
+def inference(device: Device, batch: int, together: int) -> tuple[Work, Captured[..., Tensor]]:
     """Return one captured forward pass, [batch, classes]."""
     model, images, _ = model_of(device, batch, DROPOUT)
     at_rest, x = model.valid(), images.inner()
-    captured = capture(state=[at_rest])(at_rest.forward)
+    captured = capture(state=[at_rest], calls_per_submit=together)(at_rest.forward)
     return lambda: captured(x), captured
 
 
 class Ours:
     """An engine on our device."""
 
-    def __init__(self, label: Label, device: Device, batch: int, fuse: bool | None = None) -> None:
-        self.label, self._device, self._batch, self._fuse = label, device, batch, fuse
+    def __init__(self, label: Label, device: Device, batch: int, fuse: bool | None = None, together: int = 1) -> None:
+        self.label, self._device, self._batch, self._fuse, self._together = label, device, batch, fuse, together
         self._timed: tuple[Work, Captured[..., Tensor] | None] | None = None
 
     @property
     def _work(self) -> tuple[Work, Captured[..., Tensor] | None]:
         if self._timed is None:
             if self.label.work == INFER:
-                self._timed = inference(self._device, self._batch)
+                self._timed = inference(self._device, self._batch, self._together)
             else:
-                self._timed = training(self._device, self._batch, DROPOUT, self._fuse)
+                self._timed = training(self._device, self._batch, DROPOUT, self._fuse, self._together)
         return self._timed
 
     def outcome(self) -> list[float]:
@@ -92,7 +93,7 @@ class Ours:
             shifted = scores - scores.max(1, keepdims=True)
             picked = shifted[np.arange(self._batch), labels] - np.log(np.exp(shifted).sum(1))
             return [float(-picked.mean())]
-        step, _ = training(self._device, self._batch, 0.0, self._fuse)
+        step, _ = training(self._device, self._batch, 0.0, self._fuse, self._together)
         return [float(step()) for _ in range(STEPS)]
 
     def facts(self) -> Facts:
@@ -140,9 +141,11 @@ def engines(device: Device, batch: int) -> list[Ours]:
     """Return our rows; ``device`` is an autodiff one."""
     return [
         Ours(Label("captured", "captured", TRAIN), device, batch, True),
+        Ours(Label("captured-together", f"captured, {TOGETHER} a submit", TRAIN), device, batch, True, TOGETHER),
         Ours(Label("captured-unfused", "captured, unfused", TRAIN), device, batch, False),
         Ours(Label("eager", "eager", TRAIN), device, batch),
         Ours(Label("inference", "captured inference", INFER), device, batch),
+        Ours(Label("inference-together", f"inference, {TOGETHER} a submit", INFER), device, batch, together=TOGETHER),
     ]
 
 

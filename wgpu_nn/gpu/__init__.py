@@ -1,10 +1,11 @@
 """The only room that imports wgpu: adapters, the device, its memory, its command stream. No ops, shapes or maths."""
 
 from wgpu_nn.gpu.adapter import Adapter, adapters, choose
+from wgpu_nn.gpu.commands import Transfer, transfer
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
-from wgpu_nn.gpu.stream import Bound
+from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
     "PARAMS_WORDS",
@@ -15,7 +16,10 @@ __all__ = [
     "Gpu",
     "Kernel",
     "PoolStats",
+    "Replay",
     "Segment",
+    "Transfer",
     "adapters",
     "choose",
+    "transfer",
 ]

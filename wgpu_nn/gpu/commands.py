@@ -13,6 +13,7 @@ from wgpu_nn.gpu.pool import Segment
 
 Grid = tuple[int, int, int]
 Launch = tuple[Any, Any, int, Grid]  # pipeline, bind group, offset of the parameters or -1, workgroups
+Transfer = tuple[wgpu.GPUBuffer, int, wgpu.GPUBuffer, int, int]  # from where, to where, and how many bytes
 
 _offset = ffi.new("uint32_t[1]")
 
@@ -26,18 +27,9 @@ class Commands:
         self._device = device
         self._raw = libf.wgpuDeviceCreateCommandEncoder(device._internal, ffi.NULL)
 
-    def copy(self, source: Segment, target: Segment) -> None:
-        """Copy as many bytes as both hold."""
-        self.copy_raw(
-            source.buffer.block.raw,
-            source.offset,
-            target.buffer.block.raw,
-            target.offset,
-            min(source.nbytes, target.nbytes),
-        )
-
-    def copy_raw(self, source: wgpu.GPUBuffer, start: int, target: wgpu.GPUBuffer, to: int, nbytes: int) -> None:
+    def copy(self, copy: Transfer) -> None:
         """Copy bytes between buffers that need not come from the pool."""
+        source, start, target, to, nbytes = copy
         lib.wgpuCommandEncoderCopyBufferToBuffer(self._raw, source._internal, start, target._internal, to, nbytes)
 
     def launch(self, launches: Sequence[Launch]) -> None:
@@ -55,6 +47,12 @@ class Commands:
             return libf.wgpuCommandEncoderFinish(self._raw, ffi.NULL)
         finally:
             lib.wgpuCommandEncoderRelease(self._raw)
+
+
+def transfer(source: Segment, target: Segment) -> Transfer:
+    """Return the copy of as many bytes as both hold."""
+    nbytes = min(source.nbytes, target.nbytes)
+    return (source.buffer.block.raw, source.offset, target.buffer.block.raw, target.offset, nbytes)
 
 
 def encode(compute: Any, launches: Sequence[Launch]) -> None:

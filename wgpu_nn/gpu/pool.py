@@ -17,14 +17,13 @@ _serial = itertools.count(1)
 
 
 class Block:
-    """A GPU buffer of a size class. ``batch`` is the last batch of launches that uses it."""
+    """A GPU buffer of a size class."""
 
-    __slots__ = ("batch", "groups", "id", "raw", "size")
+    __slots__ = ("groups", "id", "raw", "size")
 
     def __init__(self, raw: wgpu.GPUBuffer, size: int) -> None:
         self.raw, self.size = raw, size
         self.id = next(_serial)
-        self.batch = 0
         self.groups: set[tuple[object, ...]] = set()  # keys of cached bind groups that name this block
 
 

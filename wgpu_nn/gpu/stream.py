@@ -15,16 +15,17 @@ from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError
-from wgpu_nn.gpu.commands import Commands, Grid, Launch, encode
+from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.pool import Block, Buffer, Segment
+from wgpu_nn.gpu.staging import LARGEST, Staging
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
 
 SLOTS = 256  # launches with parameters that one submit can hold
-BATCH = 64  # launches after which a batch goes to the GPU, so that it works while Python records the next
+BATCH = 64  # eager launches after which a batch goes to the GPU, so that it works while Python records the next
 READ_CHUNK = 1 << 26
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
@@ -36,15 +37,29 @@ class Bound(NamedTuple):
     group: wgpu.GPUBindGroup
 
 
+class Replay(NamedTuple):
+    """Launches that are encoded together, and what must live until they are submitted."""
+
+    launches: list[Launch]
+    bound: list[Bound]
+
+    @classmethod
+    def of(cls, bound: list[Bound]) -> Replay:
+        """Return the replay of bound launches."""
+        return cls([b.launch for b in bound], bound)
+
+
 class Stream:
-    """Records launches into the open batch; a read, a full batch, ``flush`` or ``sync`` submits it."""
+    """Records launches and copies into the open batch, in order; a read, a full batch, ``flush`` or ``sync`` submits it."""
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
         self._device = gpu.raw
         self._queue = gpu.raw.queue
-        self._launches: list[Launch] = []
-        self._batch = 1
+        self._parts: list[list[Launch] | Transfer] = []  # the open batch: launches that share a pass, and copies
+        self._pass: list[Launch] | None = None  # the last part, if launches may be added to it
+        self._held: list[object] = []  # what the open batch refers to by raw handles
+        self._eager = 0
         self._step = max(PARAMS_BYTES, gpu.limits["min-uniform-buffer-offset-alignment"])
         self._params = bytearray(SLOTS * self._step)
         self._slots = 0
@@ -52,7 +67,8 @@ class Stream:
             size=SLOTS * self._step, usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
         )
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
-        self._staging: dict[int, wgpu.GPUBuffer] = {}
+        self._staging = Staging(gpu.raw)
+        self._landing: dict[int, wgpu.GPUBuffer] = {}  # where reads arrive, by size
         self._one = ffi.new("WGPUCommandBuffer[1]")
         self._lock = threading.RLock()
 
@@ -77,11 +93,25 @@ class Stream:
                 offset = self._slots * self._step
                 self._params[offset : offset + len(params)] = params
                 self._slots += 1
-            for b in buffers:
-                b.block.batch = self._batch
-            self._launches.append((pipeline._internal, group._internal, offset, grid))
-            if len(self._launches) >= BATCH:
+            self._record((pipeline._internal, group._internal, offset, grid))
+            self._eager += 1
+            if self._eager >= BATCH:
                 self.flush()
+
+    def _record(self, *launches: Launch) -> None:
+        if self._pass is None:
+            self._pass = []
+            self._parts.append(self._pass)
+        self._pass += launches
+
+    def copy(self, source: Segment, target: Segment) -> None:
+        """Record a copy of as many bytes as both hold; both are multiples of 4."""
+        with self._lock:
+            self._transfer(transfer(source, target))
+
+    def _transfer(self, copy: Transfer) -> None:
+        self._parts.append(copy)
+        self._pass = None
 
     def _group(self, kernel: Kernel, buffers: Sequence[Buffer]) -> wgpu.GPUBindGroup:
         key = (kernel.access, kernel.params, *(b.block.id for b in buffers))
@@ -121,30 +151,25 @@ class Stream:
             return Bound((pipeline._internal, group._internal, -1, grid), group)
 
     def replay(
-        self,
-        launches: Sequence[Launch],
-        before: Sequence[tuple[Segment, Segment]],
-        after: Sequence[tuple[Segment, Segment]],
-        upload: tuple[Segment, bytes] | None,
+        self, replay: Replay, copies: Sequence[Transfer], upload: tuple[Segment, bytes] | None, submit: bool
     ) -> None:
-        """Submit bound launches in one pass, with copies before and after it; ``upload`` lands before them all."""
+        """Record bound launches, then copies, and ``submit`` them unless more is to go with them.
+
+        ``upload`` lands before all that is not submitted yet: the place must not be in use by what is recorded.
+        """
         with self._lock, device_errors("replay"):
-            if self._launches:
-                self._submit(None)
             if upload is not None:
                 place, data = upload
                 raw = ffi.from_buffer(data)
                 libf.wgpuQueueWriteBuffer(
                     self._queue._internal, place.buffer.block.raw._internal, place.offset, raw, len(raw)
                 )
-            commands = Commands(self._device)
-            for source, target in before:
-                commands.copy(source, target)
-            commands.launch(launches)
-            for source, target in after:
-                commands.copy(source, target)
-            self._batch += 1
-            self._send(commands.finish(), len(launches))
+            self._record(*replay.launches)
+            for c in copies:
+                self._transfer(c)
+            self._held.append(replay)
+            if submit:
+                self._submit()
 
     def timed(self, launches: Sequence[Bound]) -> list[float]:
         """Run bound launches once, a pass each, and return the seconds that the GPU took for every one."""
@@ -179,24 +204,29 @@ class Stream:
     def flush(self) -> None:
         """Submit what is recorded, in one compute pass and one command buffer."""
         with self._lock:
-            if self._launches:
+            if self._parts:
                 with device_errors("submit"):
-                    self._submit(None)
+                    self._submit()
 
-    def _submit(self, copy: tuple[Block, int, wgpu.GPUBuffer, int] | None) -> None:
-        """Encode the batch, then a copy for a read if there is one, and hand both to the queue."""
-        launches, slots = self._launches, self._slots
-        self._launches, self._slots = [], 0
-        self._batch += 1
+    def _submit(self) -> None:
+        """Encode the batch and hand it to the queue."""
+        parts, slots, held = self._parts, self._slots, self._held
+        self._parts, self._slots, self._eager, self._pass, self._held = [], 0, 0, None, []
         if slots:
             # Queue order makes one arena enough: this write lands after the previous submit and before this one.
             self._queue.write_buffer(self._arena, 0, memoryview(self._params)[: slots * self._step])
+        sealed = self._staging.seal()
         commands = Commands(self._device)
-        commands.launch(launches)
-        if copy is not None:
-            block, offset, target, nbytes = copy
-            commands.copy_raw(block.raw, offset, target, 0, nbytes)
-        self._send(commands.finish(), len(launches))
+        launches = 0
+        for part in parts:
+            if isinstance(part, list):
+                commands.launch(part)
+                launches += len(part)
+            else:
+                commands.copy(part)
+        self._send(commands.finish(), launches)
+        self._staging.recycle(sealed)
+        held.clear()
 
     def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
         """Submit one raw command buffer, and release it unless wgpu-py will."""
@@ -211,10 +241,11 @@ class Stream:
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:
         """Copy ``data`` (contiguous, 4-byte elements) to the start of ``buffer``, after all launches that use it."""
         with self._lock, device_errors("upload"):
-            # A queue write overtakes launches that are recorded but not submitted.
-            if buffer.block.batch == self._batch:
-                self.flush()
-            if data.nbytes:
+            if 0 < data.nbytes <= LARGEST:
+                raw, start = self._staging.write(data.data.cast("B"))
+                self._transfer((raw, start, buffer.block.raw, 0, data.nbytes))
+            elif data.nbytes:
+                self.flush()  # a queue write overtakes what is recorded but not submitted
                 self._queue.write_buffer(buffer.block.raw, 0, data)
             self._gpu.counts.uploads += 1
 
@@ -230,11 +261,12 @@ class Stream:
 
     def _read_into(self, out: memoryview, block: Block, offset: int) -> None:
         size = max(256, 1 << (len(out) - 1).bit_length())
-        staging = self._staging.get(size)
+        staging = self._landing.get(size)
         if staging is None:
             staging = self._device.create_buffer(size=size, usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST)
-            self._staging[size] = staging
-        self._submit((block, offset, staging, len(out)))
+            self._landing[size] = staging
+        self._transfer((block.raw, offset, staging, 0, len(out)))
+        self._submit()
         promise = staging.map_async("READ_NOSYNC", 0, size)  # pyright: ignore[reportArgumentType]
         self._wait()
         promise.sync_wait()
@@ -262,6 +294,7 @@ class Stream:
                 for key in block.groups:
                     self._groups.pop(key, None)
                 block.raw.destroy()
-            for staging in self._staging.values():
+            for staging in self._landing.values():
                 staging.destroy()
-            self._staging.clear()
+            self._landing.clear()
+            self._staging.trim()

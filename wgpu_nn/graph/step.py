@@ -1,4 +1,4 @@
-"""Step: a plan bound to a device, replayed with one submit; owns its memory, knows no tensors."""
+"""Step: a plan bound to a device, replayed as it stands; owns its memory, knows no tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from wgpu_nn.dtype import DType, Scalar
 from wgpu_nn.errors import CaptureError
-from wgpu_nn.gpu import Bound, Buffer, Gpu, Segment
+from wgpu_nn.gpu import Bound, Buffer, Gpu, Replay, Segment, Transfer, transfer
 from wgpu_nn.gpu.pool import size_class
 from wgpu_nn.graph.plan import Dispatch, Plan, Slot
 from wgpu_nn.graph.program import Ref
@@ -16,23 +16,32 @@ from wgpu_nn.kernels import View
 from wgpu_nn.kernels.plan import ALIGNED, bits
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
+BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
 
 
 class Step:
     """Launches bound once and replayed.
 
-    ``places`` gives the memory of states, constants and state arenas; ``rebind`` moves a state.
+    ``places`` gives the memory of states, constants and state arenas; ``rebind`` moves a state. ``together`` runs share
+    a submit: so many sets of host numbers are kept, as each is written when its run is recorded.
     """
 
-    def __init__(self, gpu: Gpu, plan: Plan, places: Mapping[Slot, Segment], hosts: Sequence[DType]) -> None:
+    def __init__(
+        self, gpu: Gpu, plan: Plan, places: Mapping[Slot, Segment], hosts: Sequence[DType], together: int = 1
+    ) -> None:
         self._gpu, self._plan, self._host_types = gpu, plan, tuple(hosts)
         self._places = dict(places)
         self._held: list[Buffer] = []
+        self._together, self._runs = together, 0
+        self._numbers: list[Segment] = []  # where the host numbers of each of these runs lie
         if plan.hosts:
-            self._places[plan.hosts] = self._lease(plan.hosts.nbytes)
+            stride = -(-plan.hosts.nbytes // BINDING) * BINDING
+            buffer = self._lease(stride * together).buffer
+            gpu.stream.flush()  # what is recorded may still use that block, and host numbers overtake it
+            self._numbers = [Segment(buffer, stride * k, stride) for k in range(together)]
         self._direct = self._direct_results()
         self._place_temporaries()
-        self._variants: OrderedDict[tuple[object, ...], list[Bound]] = OrderedDict()
+        self._variants: OrderedDict[tuple[object, ...], Replay] = OrderedDict()
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
@@ -78,7 +87,7 @@ class Step:
             self._place(view.buffer, {})
 
     def _place(self, slot: Slot, free: dict[int, list[Segment]]) -> None:
-        if slot in self._places or slot in self._direct or slot.role == "arg":
+        if slot in self._places or slot in self._direct or slot.role in ("arg", "host"):
             return
         if slot.parent is not None:
             self._place(slot.parent, free)
@@ -98,7 +107,7 @@ class Step:
         """Run the launches once more and return each one's kernel and GPU time in seconds; state changes as by a call."""
         if not self._variants:
             raise CaptureError("profile: the step was not called yet; call it once before")
-        times = self._gpu.stream.timed(next(reversed(self._variants.values())))
+        times = self._gpu.stream.timed(next(reversed(self._variants.values())).bound)
         return [(d.kernel.name, t) for d, t in zip(self._plan.dispatches, times, strict=True)]
 
     def rebind(self, ref: Ref, place: Segment) -> None:
@@ -111,21 +120,21 @@ class Step:
         """Look up once what every replay needs."""
         plan = self._plan
         self._copies = [
-            (self._segment(v), self._places[s]) for v, s in plan.copies if s.nbytes and v.buffer in self._places
+            transfer(self._segment(v), self._places[s]) for v, s in plan.copies if s.nbytes and v.buffer in self._places
         ]
         self._late = [(v, s) for v, s in plan.copies if s.nbytes and v.buffer not in self._places]  # arguments
-        self._blocks = {p.buffer.block.id for p in self._places.values()}
+        self._blocks = {p.buffer.block.id for p in (*self._places.values(), *self._numbers)}
         self._shared = [b for b in (self._bound(d, {}) if self._is_fixed(d) else None for d in plan.dispatches)]
 
     def _is_fixed(self, d: Dispatch) -> bool:
-        return not any(s.role == "arg" or s in self._direct for s in d.slots)
+        return not any(s.role in ("arg", "host") or s in self._direct for s in d.slots)
 
     def run(self, args: Sequence[View], numbers: Sequence[Scalar]) -> list[View]:
         """Replay: launch on the arguments where they lie, update state, and return the results in buffers of their own."""
         moved: dict[Slot, Segment] = {}
         for v, slot in zip(args, self._plan.args.values(), strict=True):
             moved[slot] = self._argument(v, slot)
-        after: list[tuple[Segment, Segment]] = []
+        after: list[Transfer] = []
         results: list[View] = []
         for v in self._plan.outputs:
             buffer = self._gpu.pool.lease(4 * v.size)
@@ -135,16 +144,21 @@ class Step:
             elif v.size:
                 source = self._places.get(v.buffer) or moved[v.buffer]
                 start = Segment(source.buffer, source.offset + 4 * v.offset, 4 * v.size)
-                after.append((start, Segment(buffer, 0, 4 * v.size)))
+                after.append(transfer(start, Segment(buffer, 0, 4 * v.size)))
         after += self._copies  # behind the results, as one of these may be state before it is replaced
         for view, slot in self._late:
             source = moved[view.buffer]
-            after.append((Segment(source.buffer, source.offset + 4 * view.offset, 4 * view.size), self._places[slot]))
+            start = Segment(source.buffer, source.offset + 4 * view.offset, 4 * view.size)
+            after.append(transfer(start, self._places[slot]))
+        turn = self._runs % self._together
+        self._runs += 1
         upload = None
         if self._plan.hosts is not None:
             words = [bits(x, t) for x, t in zip(numbers, self._host_types, strict=True)]
-            upload = (self._places[self._plan.hosts], struct.pack(f"<{len(words)}I", *words))
-        self._gpu.stream.replay([b.launch for b in self._variant(moved)], (), after, upload)
+            moved[self._plan.hosts] = self._numbers[turn]
+            upload = (self._numbers[turn], struct.pack(f"<{len(words)}I", *words))
+        # The last turn submits: whichever run comes to these numbers next, those of this round are on their way.
+        self._gpu.stream.replay(self._variant(moved), after, upload, turn == self._together - 1)
         return results
 
     def _argument(self, v: View, slot: Slot) -> Segment:
@@ -155,16 +169,16 @@ class Step:
         fresh = self._gpu.pool.lease(slot.nbytes)
         if slot.nbytes:
             copied = Segment(fresh, 0, slot.nbytes)
-            self._gpu.stream.replay((), [(Segment(buffer, 4 * v.offset, slot.nbytes), copied)], (), None)
+            self._gpu.stream.copy(Segment(buffer, 4 * v.offset, slot.nbytes), copied)
         return Segment(fresh, 0, fresh.block.size)
 
-    def _variant(self, moved: Mapping[Slot, Segment]) -> list[Bound]:
+    def _variant(self, moved: Mapping[Slot, Segment]) -> Replay:
         """Return the launches bound to a call's own buffers; the pool hands out the same few, so they are kept."""
         key = tuple((p.buffer.block.id, p.offset) for p in moved.values())
         found = self._variants.get(key)
         if found is None:
             pairs = zip(self._shared, self._plan.dispatches, strict=True)
-            found = [b if b is not None else self._bound(d, moved) for b, d in pairs]
+            found = Replay.of([b if b is not None else self._bound(d, moved) for b, d in pairs])
             self._variants[key] = found
             if len(self._variants) > MOST_VARIANTS:
                 self._variants.popitem(last=False)
