@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def size(shape: Shape) -> int:
     return math.prod(shape)
 
 
+@functools.lru_cache(4096)
 def row_major(shape: Shape) -> Shape:
     """Return the strides, in elements, of a contiguous array of ``shape``."""
     strides: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import wgpu
 
@@ -58,8 +59,7 @@ class Buffer:
             self._give(self.block)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """Part of a buffer, in bytes."""
 
     buffer: Buffer

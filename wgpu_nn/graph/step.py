@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +12,7 @@ from wgpu_nn.gpu.pool import size_class
 from wgpu_nn.graph.plan import Dispatch, Plan, Slot
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
-from wgpu_nn.kernels.plan import ALIGNED, bits
+from wgpu_nn.kernels.plan import ALIGNED, pack
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
 BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
@@ -154,9 +153,8 @@ class Step:
         self._runs += 1
         upload = None
         if self._plan.hosts is not None:
-            words = [bits(x, t) for x, t in zip(numbers, self._host_types, strict=True)]
             moved[self._plan.hosts] = self._numbers[turn]
-            upload = (self._numbers[turn], struct.pack(f"<{len(words)}I", *words))
+            upload = (self._numbers[turn], pack(numbers, self._host_types))
         # The last turn submits: whichever run comes to these numbers next, those of this round are on their way.
         self._gpu.stream.replay(self._variant(moved), after, upload, turn == self._together - 1)
         return results

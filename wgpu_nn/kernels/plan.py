@@ -51,7 +51,7 @@ class View:
     @property
     def contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
-        return is_row_major(self.shape, self.strides)
+        return self.strides == row_major(self.shape) or is_row_major(self.shape, self.strides)
 
     def lent(self) -> View:
         """Return the same view on a lease of its own; see Buffer.lend."""
@@ -113,6 +113,14 @@ def grid(groups: int) -> Grid:
         return (groups, 1, 1)
     rows = -(-groups // MOST_GROUPS)
     return (-(-groups // rows), rows, 1)
+
+
+def pack(values: Sequence[Scalar], dtypes: Sequence[DType]) -> bytes:
+    """Return numbers as the words that hold them, one after another."""
+    try:
+        return struct.pack("<" + "".join("f" if t.kind is Float else "i" for t in dtypes), *values)
+    except (OverflowError, struct.error):  # beyond f32 or i32
+        return struct.pack(f"<{len(values)}I", *(bits(x, t) for x, t in zip(values, dtypes, strict=True)))
 
 
 def bits(value: Scalar, dtype: DType) -> int:

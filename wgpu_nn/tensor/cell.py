@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from wgpu_nn.backends.base import Traced
 from wgpu_nn.dtype import Scalar
@@ -12,6 +13,8 @@ from wgpu_nn.errors import ShapeError
 from wgpu_nn.graph import Trace
 from wgpu_nn.tensor.device import Device
 from wgpu_nn.tensor.tensor import Tensor
+
+_touched = itertools.count(1)
 
 
 class Cell:
@@ -22,6 +25,8 @@ class Cell:
     """
 
     __slots__ = ("__weakref__", "_loans", "_value", "owned")
+
+    touched: ClassVar[int] = 0  # grows whenever any cell gets another tensor or lends its memory
 
     def __init__(self, value: Tensor) -> None:
         self._value = self._prepared(value)
@@ -46,6 +51,7 @@ class Cell:
             return trace.cells[self]
         if not self.owned:
             return self._value
+        Cell.touched = next(_touched)
         lent = cast(Any, self._value.root).lent()
         if len(self._loans) >= 32:
             self._loans = [r for r in self._loans if r() is not None]
@@ -67,6 +73,7 @@ class Cell:
             trace.cells[self] = kept
             return
         self._value, self.owned = kept, False
+        Cell.touched = next(_touched)
 
     @property
     def lent(self) -> bool:
@@ -89,6 +96,7 @@ class Cell:
     def bind(self, tensor: Tensor) -> None:
         """Keep ``tensor``, whose memory a captured step owns."""
         self._value, self.owned = self._prepared(tensor), True
+        Cell.touched = next(_touched)
 
     @property
     def device(self) -> Device:

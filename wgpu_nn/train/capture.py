@@ -46,7 +46,7 @@ def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
     """Append the tensors in ``value`` to ``tensors``, and return its structure with their places."""
     if isinstance(value, Tensor):
         tensors.append(value)
-        return ("tensor", value.shape, value.dtype.name, id(value.device.backend), len(tensors) - 1)
+        return (value.shape, value.dtype.name, id(value.device.backend), len(tensors) - 1)
     if isinstance(value, list | tuple):
         return (type(value), *(_flatten(v, tensors) for v in cast(Sequence[Any], value)))
     if isinstance(value, dict):
@@ -59,6 +59,14 @@ def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
         ) from None
     # 1, 1.0 and True are equal in Python, as are 0.0 and -0.0; here they are not.
     return ("value", type(value), repr(value) if isinstance(value, float) else value)
+
+
+def _signature(args: tuple[Any, ...], tensors: list[Tensor]) -> Hashable | None:
+    """Return quickly what tells calls with nothing but tensors apart, and append these; None for other arguments."""
+    if any(type(a) is not Tensor for a in args):
+        return None
+    tensors += args
+    return tuple([(t.shape, t.dtype.name, id(t.device.backend)) for t in tensors])
 
 
 def _rebuilt(value: Any, tensors: Sequence[Tensor], count: list[int]) -> Any:
@@ -94,6 +102,7 @@ class Captured(Generic[P, R]):
         self._name: str = getattr(fn, "__qualname__", type(fn).__name__)
         self._fn, self._options = fn, options
         self._baked: dict[str, tuple[Any, Any]] = {}
+        self._home: tuple[int, Wgpu | None] | None = None  # the GPU of the state, as long as no cell is touched
         self._steps: OrderedDict[Hashable, CapturedStep] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -108,7 +117,9 @@ class Captured(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         tensors: list[Tensor] = []
-        shape = _flatten((args, kwargs), tensors)
+        shape = _signature(args, tensors) if not kwargs else None
+        if shape is None:
+            shape = _flatten((args, kwargs), tensors)
         root = self._root(tensors)
         if root is None or not switches.capture or root.recorder is not None:
             return self._fn(*args, **kwargs)
@@ -156,15 +167,22 @@ class Captured(Generic[P, R]):
                 self._baked[name] = (cell, cell.cell_contents)
 
     def _root(self, tensors: Sequence[Tensor]) -> Wgpu | None:
-        roots = {id(r): r for r in (t.device.root for t in tensors)}
-        if not roots:
+        """Return the GPU that the tensors, or else the state, are on; None on NumPy."""
+        if tensors:
+            roots = {id(r): r for r in [t.device.root for t in tensors]}
+        elif self._home is not None and self._home[0] == Cell.touched:
+            return self._home[1]
+        else:
             devices = [c.device for c in cells_of(self._options.state)]
             devices += [s for s in self._options.state if isinstance(s, Device)]
             roots = {id(d.root): d.root for d in devices}
         gpus = [r for r in roots.values() if isinstance(r, Wgpu)]
         if len(gpus) > 1:
             raise CaptureError(f"capture {self._name}: expected tensors of one GPU, got {len(gpus)}; move them to one")
-        return gpus[0] if gpus and len(roots) == 1 else None
+        found = gpus[0] if gpus and len(roots) == 1 else None
+        if not tensors:
+            self._home = (Cell.touched, found)
+        return found
 
     def _capture(self, root: Wgpu, args: Any, kwargs: Any, tensors: list[Tensor], fuse: bool) -> CapturedStep:
         if self._steps:

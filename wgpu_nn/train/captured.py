@@ -124,6 +124,9 @@ class CapturedStep:
 
     def _follow(self) -> None:
         """Take up what happened to state between calls: cells with other tensors, and tensors read from cells."""
+        if Cell.touched == self._touched:
+            return
+        self._touched = Cell.touched
         self._give_way()
         if all(cell.tensor is seen for cell, seen in self._watched):
             return
@@ -144,6 +147,7 @@ class CapturedStep:
 
     def _watch(self) -> None:
         """Remember what each call must look at: states as they were left, and written ones with their memory."""
+        self._touched = -1
         self._watched = [(cell, self._seen[ref]) for ref, cell in self._cells.items()]
         self._writes = [(self._cells[ref], self._homes[ref].buffer.block) for ref in self.plan.written]
 
