@@ -6,6 +6,7 @@ import functools
 from typing import NamedTuple
 
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.block import Block, block_body, choose_block
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
@@ -19,7 +20,7 @@ STEP = 16  # inner elements that a tile takes at a time; slices are multiples of
 class MatmulKey(NamedTuple):
     """What distinguishes matmul kernels. ``a`` and ``b`` say how an operand is loaded; see ``_layout``."""
 
-    body: str  # tile, direct or dot
+    body: str  # block, tile, direct or dot
     a: str
     b: str
     rank: int  # batch axes
@@ -28,6 +29,8 @@ class MatmulKey(NamedTuple):
     finish: Chain | None
     side: int  # workgroup size, or the root of a team's for tiles
     teams: int = 1  # of a tile's workgroup, which share the inner axis
+    block: Block | None = None
+    whole: bool = False  # whether blocks divide the product, so that no edge need be looked for
 
 
 _WORDS = (
@@ -53,6 +56,31 @@ def _start(name: str, rank: int) -> str:
         if d:
             lines.append(f"    rest /= batch{d}();")
     return "\n".join([*lines, "    return at;", "}"])
+
+
+def _block_header(key: MatmulKey, block: Block) -> list[str]:
+    """Blocks load fours along the axis that is contiguous, and zeros beyond the edges."""
+    lines: list[str] = []
+    for name, element, side, along, limit, by_inner in (
+        ("a", key.a, "a_row", "a_inner", "rows", block.a_by_inner),
+        ("b", key.b, "b_column", "b_inner", "columns", block.b_by_inner),
+    ):
+        if element == "vector":
+            step = f"j * {side}() + k" if by_inner else f"k * {along}() + j"
+            guard = "" if key.whole else f"if (j >= {limit}() || k >= inner()) {{ return vec4f(); }} "
+            text = f"{guard}return {name}[(start + {step}) / 4u];"
+        else:
+            lane, most = ("k", "inner") if by_inner else ("j", limit)
+            step, fixed = (along, f"j * {side}()") if by_inner else (side, f"k * {along}()")
+            outside = f"j >= {limit}()" if by_inner else "k >= inner()"
+            lanes = ", ".join(
+                f"select(0.0, {name}[at + min({lane} + {i}u, {most}() - 1u) * {step}()], {lane} + {i}u < {most}())"
+                for i in range(4)
+            )
+            text = f"if ({outside}) {{ return vec4f(); }} let at = start + {fixed}; return vec4f({lanes});"
+        order = "j: u32, k: u32" if name == "a" else "k: u32, j: u32"
+        lines.append(f"fn {name}_load(start: u32, {order}) -> vec4f {{ {text} }}")
+    return lines
 
 
 def _tile_header() -> list[str]:
@@ -114,7 +142,9 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
         "fn c_start(batch: u32, slice: u32) -> u32 { return (slice * batches() + batch) * rows() * columns(); }",
         f"fn c_store(start: u32, m: u32, n: u32, v: vec4f) {{ {stores} }}",
     ]
-    if key.body == "tile":
+    if key.block is not None:
+        lines += _block_header(key, key.block)
+    elif key.body == "tile":
         lines += [f"const SIDE = {key.side}u;", f"const TILE = {4 * key.side}u;", f"const GROUPS = {key.teams}u;"]
         lines += [f"const {x}_BY_INNER = {str(how == 'by_inner').lower()};" for x, how in (("A", key.a), ("B", key.b))]
         lines += _tile_header()
@@ -133,7 +163,11 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
                 _DOT.format("b", "k: u32, n: u32", "n", "b_column"),
             ]
     access = "".join(a for _, a, _ in stored)
-    return assemble(f"matmul {key.body}", f"matmul_{key.body}", "\n".join(lines), access, values is None)
+    name, written = f"matmul {key.body}", ""
+    if key.block is not None:
+        name = f"matmul {key.block.rows} x {key.block.columns}"
+        written = block_body(key.block)
+    return assemble(name, f"matmul_{key.body}", "\n".join(lines), access, values is None, written)
 
 
 def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = None, sums: View | None = None) -> None:
@@ -162,6 +196,7 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
         *(*x.strides[-2:], *y.strides[-2:], *sizes, *a_batch, *b_batch),
     )
     key, tiles = _variant(site, x, y, rows, columns, inner, batches, a_batch, b_batch)
+    each = key.side if site.target.software else 1  # tiles of a workgroup
     slices = _slices(site, tiles, inner, key.teams)
     step = STEP * key.teams
     per_slice = -(-inner // (slices * step)) * step
@@ -170,12 +205,10 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
     if slices == 1:
         key = key._replace(finish=finish.chain if finish else None, sums=sums is not None)
         views = [x, y, *(finish.views if finish else ()), out, *([sums] if sums is not None else [])]
-        site.launch(matmul_kernel, key, values, views, grid(-(-tiles // (1 if key.body == "tile" else key.side))))
+        site.launch(matmul_kernel, key, values, views, grid(-(-tiles // each)))
         return
     partial = site.empty((slices, *out.shape), x.dtype)
-    site.launch(
-        matmul_kernel, key, values, [x, y, partial], grid(-(-tiles * slices // (1 if key.body == "tile" else key.side)))
-    )
+    site.launch(matmul_kernel, key, values, [x, y, partial], grid(-(-tiles * slices // each)))
     run_reduce(site, "sum", partial, (0,), out, finish=finish)
     if sums is not None:
         run_reduce(site, "sum", y, (0,), sums)
@@ -195,13 +228,11 @@ def _slices(site: Site, tiles: int, inner: int, teams: int) -> int:
 
 
 def _side(site: Site, rows: int, columns: int, inner: int, batches: int) -> int:
-    """Return a quarter of the tile's side: large tiles reuse more, small ones are more, and keep a large GPU busy."""
+    """Return a quarter of a small tile's side: larger tiles reuse more, small ones are more, and keep a large GPU busy."""
 
     def tiles(edge: int) -> int:
         return -(-rows // edge) * -(-columns // edge) * batches
 
-    if tiles(64) >= 128 and site.target.invocations >= 256:
-        return 16
     return 8 if not site.tuned or tiles(32) >= 128 or inner < 256 else 4
 
 
@@ -228,16 +259,40 @@ def _variant(
     """Choose the body by adapter kind and layout; return it and the number of tiles."""
     rank = len(a_batch)
     vector_out = columns % 4 == 0
-    if not site.target.software:
-        side = _side(site, rows, columns, inner, batches)
-        a = "by_inner" if x.strides[-1] == 1 else "by_side"
-        b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
-        tiles = -(-rows // (4 * side)) * -(-columns // (4 * side)) * batches
-        teams = _teams(site, side, inner) if side < 16 else 1
-        return MatmulKey("tile", a, b, rank, vector_out, False, None, side, teams), tiles
 
     def aligned(v: View, row_stride: int, batch: tuple[int, ...]) -> bool:
         return all(n % 4 == 0 for n in (v.offset, row_stride, *batch))
+
+    if not site.target.software:
+        a = "by_inner" if x.strides[-1] == 1 else "by_side"
+        b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
+        block = choose_block(site.target, rows, columns, batches, a == "by_inner", b == "by_inner")
+        if block is not None:
+            fours = [
+                (
+                    x,
+                    *((x.strides[-2], inner) if block.a_by_inner else (x.strides[-1], rows)),
+                    a_batch,
+                    min(x.strides[-2:]),
+                ),
+                (
+                    y,
+                    *((y.strides[-1], inner) if block.b_by_inner else (y.strides[-2], columns)),
+                    b_batch,
+                    min(y.strides[-2:]),
+                ),
+            ]
+            ways = [
+                "vector" if unit == 1 and edge % 4 == 0 and aligned(v, stride, batch) else "any"
+                for v, stride, edge, batch, unit in fours
+            ]
+            whole = site.tuned and rows % block.rows == 0 and columns % block.columns == 0 and inner % block.step == 0
+            tiles = -(-rows // block.rows) * -(-columns // block.columns) * batches
+            key = MatmulKey("block", ways[0], ways[1], rank, vector_out, False, None, 0, 1, block, whole)
+            return key, tiles
+        side = _side(site, rows, columns, inner, batches)
+        tiles = -(-rows // (4 * side)) * -(-columns // (4 * side)) * batches
+        return MatmulKey("tile", a, b, rank, vector_out, False, None, side, _teams(site, side, inner)), tiles
 
     workgroup = 32
     dot = inner % 4 == 0 and x.strides[-1] == 1 and y.strides[-2] == 1 and y.strides[-1] != 1

@@ -55,12 +55,12 @@ def used(text: str) -> list[str]:
     return sorted(found)
 
 
-def assemble(name: str, file: str, header: str, access: str, params: bool) -> Kernel:
-    """Return the kernel made of ``shaders/<file>.wgsl`` and a header that is appended to it.
+def assemble(name: str, file: str, header: str, access: str, params: bool, written: str = "") -> Kernel:
+    """Return the kernel made of ``shaders/<file>.wgsl``, or of a body ``written`` by a planner, and of a header behind it.
 
     The body comes first, so that the compiler's line numbers are the file's.
     """
-    text = f"{body(file)}\n// --- header: {name}\n{header}\n"
+    text = f"{written or body(file)}\n// --- header: {name}\n{header}\n"
     functions = "\n\n".join(library()[f] for f in used(text))
     return Kernel(name, f"{text}\n{functions}\n", access, params, f"{file}.wgsl")
 

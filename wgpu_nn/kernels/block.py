@@ -1,0 +1,256 @@
+"""Writes the WGSL of block products: register tiles unrolled by hand, as compilers keep arrays of them in slow memory.
+
+The text is a body like those in shaders/, and asks its header for the same names as shaders/matmul_tile.wgsl.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from wgpu_nn.kernels.plan import Target
+
+LANES = "xyzw"
+
+
+class Block(NamedTuple):
+    """The shape of a block product.
+
+    Each of a workgroup's ``side_y`` (a multiple of 4) x ``side_x`` (of 8) invocations computes 4 ``high`` x 4 ``wide``
+    outputs, ``step`` inner elements at a time. With two ``stages`` of workgroup memory one barrier a step is enough.
+    """
+
+    side_y: int
+    side_x: int
+    high: int
+    wide: int
+    step: int
+    stages: int
+    a_by_inner: bool  # a is loaded in fours along the inner axis, else along its rows
+    b_by_inner: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows of a workgroup's block."""
+        return 4 * self.high * self.side_y
+
+    @property
+    def columns(self) -> int:
+        """Columns of a workgroup's block."""
+        return 4 * self.wide * self.side_x
+
+    @property
+    def threads(self) -> int:
+        """Invocations of a workgroup."""
+        return self.side_y * self.side_x
+
+    @property
+    def storage(self) -> int:
+        """Bytes of workgroup memory."""
+        pitch = _pitch(self.rows, self.a_by_inner) + _pitch(self.columns, self.b_by_inner)
+        return 16 * self.stages * self.step * pitch
+
+
+LARGE = (16, 8, 2, 4)  # 128 x 128 outputs, 8 x 16 an invocation: 45 TF/s at 4096 cubed on an H100, where cuBLAS has 52
+MIDDLE = (8, 8, 2, 2)  # 64 x 64, 8 x 8
+SMALL = (8, 16, 2, 1)  # 64 x 64, 8 x 4: twice the invocations where there are few blocks
+FEWEST = 96  # blocks that are worth the choice of their size
+
+
+def choose_block(
+    target: Target, rows: int, columns: int, batches: int, a_by_inner: bool, b_by_inner: bool
+) -> Block | None:
+    """Return the block for a product of this size on a GPU; None if it makes too few of any to keep one busy."""
+
+    def count(edge: int) -> int:
+        return -(-rows // edge) * -(-columns // edge) * batches
+
+    if target.software or target.invocations < 128 or min(rows, columns) <= 32:
+        return None
+    sides = LARGE if count(128) >= 2 * FEWEST else MIDDLE if count(64) >= 2 * FEWEST else SMALL
+    if sides is SMALL and count(64) < FEWEST:
+        return None
+    block = Block(*sides, 16, 1, a_by_inner, b_by_inner)
+    return block if block.storage <= target.storage else block._replace(step=8)
+
+
+def _pitch(edge: int, by_inner: bool) -> int:
+    """Return the distance of inner steps in workgroup memory, in fours; scattered stores want another bank each."""
+    return edge // 4 + (1 if by_inner else 0)
+
+
+class _Operand(NamedTuple):
+    """How the invocations load one operand into workgroup memory and read it back."""
+
+    name: str
+    edge: int
+    side: int
+    groups: int
+    by_inner: bool
+    lane: str  # x or y: the coordinate of the invocation that selects its part
+    base: str  # m or n: the block's first row or column
+
+    @property
+    def pitch(self) -> int:
+        return _pitch(self.edge, self.by_inner)
+
+    def loads(self, block: Block) -> int:
+        """Return how many fours each invocation loads a step."""
+        return self.edge * block.step // 4 // block.threads
+
+    def places(self, block: Block) -> list[str]:
+        """Return the lines that say what an invocation loads: its row or column, and its inner step."""
+        lines: list[str] = []
+        for i in range(self.loads(block)):
+            at = f"(local + {i * block.threads}u)"
+            if self.by_inner:
+                quads = block.step // 4
+                lines.append(f"    let {self.name}j{i} = {at} / {quads}u; let {self.name}k{i} = {at} % {quads}u * 4u;")
+            else:
+                fours = self.edge // 4
+                lines.append(f"    let {self.name}j{i} = {at} % {fours}u * 4u; let {self.name}k{i} = {at} / {fours}u;")
+        return lines
+
+    def fetch(self, block: Block, k: str) -> list[str]:
+        """Return the lines that load the step at ``k`` into registers."""
+        order = "{j}, {k}" if self.name == "a" else "{k}, {j}"
+        return [
+            f"next_{self.name}{i} = {self.name}_load({self.name}, "
+            + order.format(j=f"{self.base} + {self.name}j{i}", k=f"{k} + {self.name}k{i}")
+            + ");"
+            for i in range(self.loads(block))
+        ]
+
+    def put(self, block: Block, stage: str) -> list[str]:
+        """Return the lines that store what was loaded."""
+        lines: list[str] = []
+        for i in range(self.loads(block)):
+            j, k, v = f"{self.name}j{i}", f"{self.name}k{i}", f"next_{self.name}{i}"
+            if self.by_inner:
+                for n, lane in enumerate(LANES):
+                    lines.append(
+                        f"tile_{self.name}[{stage}({k} + {n}u) * {self.pitch}u + {j} / 4u][{j} % 4u] = {v}.{lane};"
+                    )
+            else:
+                lines.append(f"tile_{self.name}[{stage}{k} * {self.pitch}u + {j} / 4u] = {v};")
+        return lines
+
+    def read(self, stage: str, k: int) -> str:
+        """Return the line that reads the parts of one inner step."""
+        return " ".join(
+            f"let {self.name}{k}_{g} = tile_{self.name}[{stage}{k * self.pitch + g * self.side}u + {self.lane}];"
+            for g in range(self.groups)
+        )
+
+
+@functools.cache
+def block_body(block: Block) -> str:
+    """Return the text of a body that computes a block a workgroup."""
+    a = _Operand("a", block.rows, block.side_y, block.high, block.a_by_inner, "y", "m")
+    b = _Operand("b", block.columns, block.side_x, block.wide, block.b_by_inner, "x", "n")
+    rows, columns = range(4 * block.high), range(block.wide)
+    fours = {op.name: block.step * op.pitch for op in (a, b)}
+    stage = {op.name: f"stage * {fours[op.name]}u + " if block.stages > 1 else "" for op in (a, b)}
+    other = {op.name: f"(1u - stage) * {fours[op.name]}u + " for op in (a, b)}
+    start = {"a": "", "b": ""}
+    fetch = [*a.fetch(block, "k"), *b.fetch(block, "k")]
+    ahead = [*a.fetch(block, f"k + {block.step}u"), *b.fetch(block, f"k + {block.step}u")]
+    compute: list[str] = []
+    for k in range(block.step):
+        compute += [a.read(stage["a"], k), b.read(stage["b"], k)]
+        compute += [f"if (SUMS) {{ {' '.join(f'sums{g} += b{k}_{g};' for g in columns)} }}"]
+        compute += [" ".join(f"c{i}_{g} += a{k}_{i // 4}.{LANES[i % 4]} * b{k}_{g};" for g in columns) for i in rows]
+
+    def put(where: dict[str, str]) -> list[str]:
+        return [*a.put(block, where["a"]), *b.put(block, where["b"])]
+
+    def store() -> list[str]:
+        lines: list[str] = []
+        for i in rows:
+            row = f"m + {i // 4 * 4 * block.side_y + i % 4}u + 4u * y"
+            to = " ".join(f"c_store(c, {row}, n + {g * 4 * block.side_x}u + 4u * x, c{i}_{g});" for g in columns)
+            lines.append(f"    if ({row} < rows()) {{ {to} }}")
+        return lines
+
+    sums = " ".join(f"sums_store(n + {g * 4 * block.side_x}u + 4u * x, sums{g});" for g in columns)
+
+    def inside(lines: list[str], depth: int) -> list[str]:
+        return ["    " * depth + line for line in lines]
+
+    if block.stages > 1:
+        walk = [
+            "    var stage = 0u;",
+            *inside(put(start), 1),
+            "    workgroupBarrier();",
+            f"    for (; k < last; k += {block.step}u) {{",
+            f"        let more = k + {block.step}u < last;",
+            "        if (more) {",
+            *inside(ahead, 3),
+            "        }",
+            *inside(compute, 2),
+            "        if (more) {",
+            *inside(put(other), 3),
+            "        }",
+            "        workgroupBarrier();",
+            "        stage = 1u - stage;",
+            "    }",
+        ]
+    else:
+        walk = [
+            f"    for (; k < last; k += {block.step}u) {{",
+            *inside(put(start), 2),
+            "        workgroupBarrier();",
+            f"        if (k + {block.step}u < last) {{",
+            *inside(ahead, 3),
+            "        }",
+            *inside(compute, 2),
+            "        workgroupBarrier();",
+            "    }",
+        ]
+    lines = [
+        f"// One workgroup computes {block.rows} x {block.columns} outputs, {4 * block.high} x {4 * block.wide} an invocation.",
+        "// needs: rows, columns, inner, batches, slices, per_slice, a_start, b_start, c_start, a_load, b_load, c_store,",
+        "// SUMS, sums_store",
+        "",
+        *(f"var<workgroup> tile_{op.name}: array<vec4f, {block.stages * fours[op.name]}>;" for op in (a, b)),
+        "",
+        f"@compute @workgroup_size({block.threads})",
+        "fn main(",
+        "    @builtin(workgroup_id) group: vec3u,",
+        "    @builtin(num_workgroups) groups: vec3u,",
+        "    @builtin(local_invocation_index) local: u32,",
+        ") {",
+        f"    let tiles_x = (columns() + {block.columns - 1}u) / {block.columns}u;",
+        f"    let tiles_y = (rows() + {block.rows - 1}u) / {block.rows}u;",
+        "    let flat = group.x + group.y * groups.x;",
+        "    if (flat >= tiles_x * tiles_y * batches() * slices()) {",
+        "        return;",
+        "    }",
+        "    let tile = flat % (tiles_x * tiles_y);",
+        "    // Bands of eight rows of blocks: neighbours in time share operands, which then come from the cache.",
+        "    let band = tile / (8u * tiles_x);",
+        "    let band_rows = min(8u, tiles_y - band * 8u);",
+        f"    let m = (band * 8u + (tile - band * 8u * tiles_x) % band_rows) * {block.rows}u;",
+        f"    let n = (tile - band * 8u * tiles_x) / band_rows * {block.columns}u;",
+        "    let batch = (flat / (tiles_x * tiles_y)) % batches();",
+        "    let slice = flat / (tiles_x * tiles_y) / batches();",
+        "    let a = a_start(batch);",
+        "    let b = b_start(batch);",
+        "    // A subgroup of 32 is 4 high and 8 wide: it reads the fewest different parts of workgroup memory.",
+        f"    let x = local % 8u + local / 32u % {block.side_x // 8}u * 8u;",
+        f"    let y = local % 32u / 8u + local / {4 * block.side_x}u * 4u;",
+        *a.places(block),
+        *b.places(block),
+        *(f"    {' '.join(f'var c{i}_{g} = vec4f();' for g in columns)}" for i in rows),
+        f"    {' '.join(f'var sums{g} = vec4f();' for g in columns)}",
+        *(f"    {' '.join(f'var next_{op.name}{i}: vec4f;' for i in range(op.loads(block)))}" for op in (a, b)),
+        "    let last = min((slice + 1u) * per_slice(), inner());",
+        "    var k = slice * per_slice();",
+        *inside(fetch, 1),
+        *walk,
+        f"    if (SUMS && m + y == 0u) {{ {sums} }}",
+        "    let c = c_start(batch, slice);",
+        *store(),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
