@@ -193,3 +193,21 @@ def test_sorted_senders_are_added_up_in_blocks_and_then_by_target(gpu: Gpu) -> N
             if target < 5:
                 want[target, c] += value
     np.testing.assert_array_equal(out, [*want.ravel(), -77])
+
+
+@pytest.mark.parametrize("file", ["scatter_count", "scatter_count_tile"])
+def test_whole_numbers_are_added_in_any_order(file: str, gpu: Gpu) -> None:
+    index, source = i32([1, -1, 1, 9, 0, 3, -5, 2**31 - 1]), i32([1, 2, 3, 4, 5, 6, 7, 8])
+    text = """struct Place { index: u32, source: u32, out: u32 }
+    fn locate(i: u32) -> Place { return Place(i, i, 1u); }"""
+    more = {"share": 3} if file == "scatter_count_tile" else {}
+    out = run(
+        gpu,
+        file,
+        {"index": index, "source": source, "out": Out((9,), np.int32, "atomic<i32>")},
+        (2, 2, 1),
+        constants={"WORKGROUP": 2 if more else 8, **({"LIMIT": 5} if more else {})},
+        sizes={"items": 8, "limit": 4, "axis_stride": 2, **more},
+        text=text,
+    )
+    assert out.tolist() == [-77, -77 + 5, -77, -77 + 4, -77, -77, -77, -77 + 8, -77]

@@ -1,21 +1,25 @@
-"""Plans scatter-adds: every output looks at all senders, or where these are many, at its own after a sort by target."""
+"""Plans scatter-adds: every output looks at all senders; where these are many, Ints are added by atomics, and Floats are
+sorted by target first, so that their order is fixed."""
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
-from wgpu_nn.dtype import DTYPES
+from wgpu_nn.dtype import DTYPES, Int
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.index import IndexKey, address, coordinates
 from wgpu_nn.kernels.map import copy, plan_map, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
-from wgpu_nn.kernels.radix import WORD, row_pitch, sort_words
+from wgpu_nn.kernels.radix import WORD, row_pitch, sort_words, tiled
 from wgpu_nn.kernels.rows import row_starts
 from wgpu_nn.kernels.sort import as_rows
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import collapse
 
 MOST_LOOKS = 1 << 22  # (output, sender) pairs from which a sort is worth its thirty launches
+FEW = 2048  # targets whose sums a workgroup's memory holds
+SHARE = 16384  # senders that a workgroup adds up for them
 # The target of a sender, counted from the front; the one behind the last if it is out of range.
 _TARGET = "select(y, select(x, x + y, x < 0), u32(select(x, x + y, x < 0)) < u32(y))"
 
@@ -60,7 +64,7 @@ def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, o
         copy(site, x, out)
         return
     if _many(index.shape[axis], out.size):
-        _by_target(site, x, index, source, axis, out)
+        (_in_any_order if x.dtype.kind is Int else _by_target)(site, x, index, source, axis, out)
         return
     rank = len(x.shape)
     others = [d for d in range(rank) if d != axis]
@@ -77,6 +81,30 @@ def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, o
 def _many(senders: int, outputs: int) -> bool:
     """Say whether sorting the senders costs less than letting every output look at all of them."""
     return senders > MOST_TURNS or (senders >= 128 and senders * outputs > MOST_LOOKS)
+
+
+class CountKey(NamedTuple):
+    """What distinguishes kernels that add Ints by atomics. ``few`` targets are added up in workgroups first."""
+
+    rank: int
+    axis: int
+    few: bool
+    workgroup: int
+
+
+def _in_any_order(site: Site, x: View, index: View, source: View, axis: int, out: View) -> None:
+    """Plan a scatter-add of Ints by atomics: exact, and so the same each time."""
+    copy(site, x, out)
+    others = [d for d in range(len(x.shape)) if d != axis]
+    few = tiled(site) and index.size == index.shape[axis] and x.shape[axis] <= FEW
+    key = CountKey(len(x.shape), axis, few, 256 if few else site.target.workgroup)
+    values = (
+        *(index.size, SHARE, x.shape[axis], out.strides[axis], *index.shape, index.offset, *index.strides),
+        *(source.offset, *source.strides, out.offset, *(out.strides[d] for d in others)),
+    )
+    site.launch(
+        count_kernel, key, values, [index, source, out], grid(-(-index.size // (SHARE if few else key.workgroup)))
+    )
 
 
 def _by_target(site: Site, x: View, index: View, source: View, axis: int, out: View) -> None:
@@ -118,6 +146,31 @@ def _by_target(site: Site, x: View, index: View, source: View, axis: int, out: V
     )
     views = [x, order, bounds, sums, source, out]
     site.launch(sorted_kernel, key, values, views, grid(-(-out.size // workgroup)))
+
+
+@functools.cache
+def count_kernel(key: CountKey, values: Words | None) -> Kernel:
+    """Return the kernel that adds each sender to its target at once."""
+    every = list(range(key.rank))
+    others = [d for d in every if d != key.axis]
+    names = ["items", "share", "limit", "axis_stride", *(f"size{d}" for d in every)]
+    names += ["index_offset", *(f"index_stride{d}" for d in every)]
+    names += ["source_offset", *(f"source_stride{d}" for d in every), "out_offset", *(f"out_stride{d}" for d in others)]
+    header = "\n".join(
+        [
+            bindings((("index", "r", "i32"), ("source", "r", "i32"), ("out", "w", "atomic<i32>")), values is None),
+            f"const WORKGROUP = {key.workgroup}u;",
+            f"const LIMIT = {FEW}u;",
+            words(tuple(names), values),
+            "struct Place { index: u32, source: u32, out: u32 }",
+            "fn locate(i: u32) -> Place {",
+            *coordinates(key.rank),
+            f"    return Place({address('index', every)}, {address('source', every)}, {address('out', others)});",
+            "}",
+        ]
+    )
+    body = "scatter_count_tile" if key.few else "scatter_count"
+    return assemble("scatter_add atomic i32", body, header, "rrw", values is None)
 
 
 @functools.cache
