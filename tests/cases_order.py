@@ -43,6 +43,10 @@ def _scans() -> list[Case]:
             out.append(row if kind is Float else replace(row, tolerance=EXACT))
         out += [Case(op, (replace(x, low=-1, high=1),), {"axis": axis}, tolerance=EXACT) for x, axis in LONG]
     out.append(Case("cumsum", (Arg((9000,), given=_whole(9000)),), {"axis": 0}, grad=False, tolerance=EXACT))
+    for zeros in ([0, 2], [0, 0, 1], [1, 0, 2, 0, 3], [3, 2, 0]):  # its gradient divides by nothing
+        out.append(
+            Case("cumprod", (Arg((len(zeros),), given=lambda rng, z=zeros: f32(z)),), {"axis": 0}, tolerance=EXACT)
+        )
     for op in ("cummax", "cummin"):
         x = Arg((14,), given=lambda rng: SPECIAL[::-1].copy())
         out.append(Case(op, (x,), {"axis": 0}, grad=False, tolerance=EXACT))

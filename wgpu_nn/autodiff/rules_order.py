@@ -15,18 +15,24 @@ def cumsum(g: Term, out: Term, x: Term, axis: int) -> Term:
 
 
 def cumprod(g: Term, out: Term, x: Term, axis: int) -> Term:
-    """The sum over later products of the others, exact with zeros.
+    """The product of those before, times the sum over i, i + 1, .. of g times the product of those between.
 
-    Before the first zero that is the product over the element. At the first zero it is the products with it left out;
-    behind it every product of the others still has that zero.
+    No division: exact with zeros, at every order. The sums follow s[i] = g[i] + x[i + 1] s[i + 1], solved by doubling:
+    ``s`` holds the terms of the next ``step`` places, ``between`` the products over as many.
     """
-    zero = x == 0.0
-    zeros = zero.where(1, 0).cumsum(axis)
-    clear = zeros == 0
-    first = zero & (zeros == 1)
-    before = cumsum(g * out, out, x, axis) / clear.where(x, 1.0)
-    rest = clear.where(0.0, g * first.where(1.0, x).cumprod(axis))
-    return clear.where(before, first.where(cumsum(rest, out, x, axis), 0.0))
+    n = x.shape[axis]
+    if n < 2:
+        return g
+    one = g.run("full", 1.0, shape=tuple(1 if i == axis else m for i, m in enumerate(x.shape)), dtype=g.dtype)
+    s, between, step = g, x.narrow(axis, 1, n - 1), 1
+    while step < n:
+        reached = s.narrow(axis, 0, n - step) + between * s.narrow(axis, step, n - step)
+        s = g.run("cat", reached, s.narrow(axis, n - step, step), axis=axis)
+        if 2 * step < n:
+            left = n - 2 * step
+            between = between.narrow(axis, 0, left) * between.narrow(axis, step, left)
+        step *= 2
+    return s * g.run("cat", one, out.narrow(axis, 0, n - 1), axis=axis)
 
 
 def extreme(g: Term, out: Term, x: Term, axis: int) -> Term:

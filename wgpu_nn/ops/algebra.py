@@ -169,7 +169,7 @@ class Algebra(Elementwise):
         return self.run("cumsum", self, axis=shapes.axis("cumsum", dim, self.rank))
 
     def cumprod(self, dim: int) -> Self:
-        """out[i] = x[0] .. x[i] along ``dim``; its gradient is exact where elements are 0 as well."""
+        """out[i] = x[0] .. x[i] along ``dim``; its gradients divide by nothing, so that zeros do no harm."""
         return self.run("cumprod", self, axis=shapes.axis("cumprod", dim, self.rank))
 
     def cummax(self, dim: int) -> Self:
