@@ -17,7 +17,9 @@ from wgpu_nn.kernels.sort import as_rows
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import collapse
 
-MOST_LOOKS = 1 << 22  # (output, sender) pairs from which a sort is worth its thirty launches
+# (output, sender) pairs from which a sort is worth its twenty launches; a look takes lavapipe 10 ns.
+MOST_LOOKS = 1 << 22
+MOST_LOOKS_OF_SOFTWARE = 1 << 18
 FEW = 2048  # targets whose sums a workgroup's memory holds
 SHARE = 16384  # senders that a workgroup adds up for them
 # The target of a sender, counted from the front; the one behind the last if it is out of range.
@@ -63,7 +65,7 @@ def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, o
     if index.size == 0:
         copy(site, x, out)
         return
-    if _many(index.shape[axis], out.size):
+    if _many(site, index.shape[axis], out.size):
         (_in_any_order if x.dtype.kind is Int else _by_target)(site, x, index, source, axis, out)
         return
     rank = len(x.shape)
@@ -78,9 +80,10 @@ def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, o
     site.launch(scatter_kernel, key, values, [x, index, source, out], grid(-(-out.size // key.workgroup)))
 
 
-def _many(senders: int, outputs: int) -> bool:
+def _many(site: Site, senders: int, outputs: int) -> bool:
     """Say whether sorting the senders costs less than letting every output look at all of them."""
-    return senders > MOST_TURNS or (senders >= 128 and senders * outputs > MOST_LOOKS)
+    most = MOST_LOOKS_OF_SOFTWARE if site.target.software else MOST_LOOKS
+    return senders > MOST_TURNS or (senders >= 128 and senders * outputs > most)
 
 
 class CountKey(NamedTuple):
