@@ -27,7 +27,7 @@ class Out:
     """A buffer that the body writes: its shape and type, filled with a mark beforehand."""
 
     def __init__(self, shape: tuple[int, ...], dtype: type[np.generic] = np.float32, element: str = "") -> None:
-        self.mark = np.full(shape, -77, dtype)
+        self.mark = np.full(shape, -77).astype(dtype)  # wraps around in unsigned words
         self.element = element
 
 

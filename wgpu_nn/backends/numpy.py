@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn.backends.base import HostCallback
+from wgpu_nn.backends.numpy_order import ORDERS
 from wgpu_nn.backends.numpy_routines import ROUTINES
 from wgpu_nn.backends.threefry import normal, uniform
 from wgpu_nn.dtype import BOOL, DTYPES, F32, F64, I32, I64, Bool, DType, Float, Int, Kind, Scalar
@@ -144,6 +145,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "slice_assign": _slice_assign,
     "cat": lambda *xs, axis: np.concatenate(xs, axis=axis),
     **ROUTINES,
+    **ORDERS,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wgpu_nn.kernels.conv import run_conv2d, run_input_grad, run_weight_grad
-from wgpu_nn.kernels.index import run_gather, run_scatter_add
+from wgpu_nn.kernels.index import run_gather
 from wgpu_nn.kernels.loss import run_loss
 from wgpu_nn.kernels.map import contiguous, copy, run_map
 from wgpu_nn.kernels.matmul import run_matmul
@@ -14,6 +14,10 @@ from wgpu_nn.kernels.plan import Grid, Input, Site, Target, Template, View, Word
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.rows import run_rows
+from wgpu_nn.kernels.scan import FOLDS, run_scan
+from wgpu_nn.kernels.scatter import run_scatter_add
+from wgpu_nn.kernels.select import run_places
+from wgpu_nn.kernels.sort import run_sort
 from wgpu_nn.kernels.views import strided_slice
 from wgpu_nn.ops import OPS, Category
 
@@ -61,6 +65,10 @@ PLANNERS: dict[str, Planner] = {
     "cross_entropy_grad": lambda site, op, xs, attrs, out: run_loss(site, xs[1], xs[2], out, xs[0]),
     "gather": lambda site, op, xs, attrs, out: run_gather(site, xs[0], xs[1], attrs["axis"], out),
     "scatter_add": lambda site, op, xs, attrs, out: run_scatter_add(site, xs[0], xs[1], xs[2], attrs["axis"], out),
+    **dict.fromkeys(FOLDS, lambda site, op, xs, attrs, out: run_scan(site, op, xs[0], attrs["axis"], out)),
+    "places": lambda site, op, xs, attrs, out: run_places(site, xs[0], out),
+    "argsort": lambda site, op, xs, attrs, out: run_sort(site, xs[0], attrs["axis"], attrs["descending"], out),
+    "argtopk": lambda site, op, xs, attrs, out: run_sort(site, xs[0], attrs["axis"], attrs["largest"], out),
     **dict.fromkeys(
         ("softmax", "log_softmax"), lambda site, op, xs, attrs, out: run_rows(site, op, xs[0], attrs["axis"], out)
     ),

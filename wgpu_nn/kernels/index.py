@@ -1,4 +1,4 @@
-"""Plans gather and scatter-add: addressed by an index along one axis, aligned along all others."""
+"""Plans gathers: addressed by an index along one axis, aligned along all others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.map import copy
-from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
+from wgpu_nn.kernels.plan import Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
 
 _MISSING = {"f32": "nan()", "i32": "0", "bool": "0u"}
@@ -23,7 +22,7 @@ class IndexKey(NamedTuple):
     workgroup: int
 
 
-def _coordinates(rank: int) -> list[str]:
+def coordinates(rank: int) -> list[str]:
     """Return the WGSL that splits i into c0 .. over size0() .. ."""
     lines = ["    var rest = i;"]
     for d in reversed(range(rank)):
@@ -33,7 +32,7 @@ def _coordinates(rank: int) -> list[str]:
     return lines
 
 
-def _address(name: str, axes: list[int]) -> str:
+def address(name: str, axes: list[int]) -> str:
     return " + ".join([f"{name}_offset()", *(f"c{d} * {name}_stride{d}()" for d in axes)])
 
 
@@ -53,8 +52,8 @@ def gather_kernel(key: IndexKey, values: Words | None) -> Kernel:
     lines = [
         "struct Place { source: u32, index: u32 }",
         "fn locate(i: u32) -> Place {",
-        *_coordinates(key.rank),
-        f"    return Place({_address('source', others)}, {_address('index', every)});",
+        *coordinates(key.rank),
+        f"    return Place({address('source', others)}, {address('index', every)});",
         "}",
         f"fn missing() -> {element} {{ return {_MISSING[key.dtype]}; }}",
     ]
@@ -81,67 +80,3 @@ def run_gather(site: Site, x: View, index: View, axis: int, out: View) -> None:
         *(x.offset, *(x.strides[d] for d in others), index.offset, *index.strides),
     )
     site.launch(gather_kernel, key, values, [x, index, out], grid(-(-out.size // key.workgroup)))
-
-
-@functools.cache
-def scatter_kernel(key: IndexKey, values: Words | None) -> Kernel:
-    """Return the kernel of a scatter-add over ``rank`` axes."""
-    every = list(range(key.rank))
-    others = [d for d in every if d != key.axis]
-    names = ["items", "limit", "senders", *(f"size{d}" for d in every), *(f"inside{d}" for d in others)]
-    names += ["base_offset", *(f"base_stride{d}" for d in every)]
-    names += ["index_offset", "index_stride", *(f"index_stride{d}" for d in others)]
-    names += ["source_offset", "source_stride", *(f"source_stride{d}" for d in others)]
-    inside = " && ".join([f"c{d} < inside{d}()" for d in others]) or "true"
-    element = DTYPES[key.dtype].wgsl
-    after = "".join(f" / size{d}()" for d in every if d > key.axis)
-    lines = [
-        "struct Place { base: u32, index: u32, source: u32, inside: bool }",
-        "fn locate(i: u32) -> Place {",
-        *_coordinates(key.rank),
-        f"    return Place({_address('base', every)}, {_address('index', others)}, {_address('source', others)}, {inside});",
-        "}",
-        f"fn axis_of(i: u32) -> u32 {{ return (i{after}) % size{key.axis}(); }}",
-    ]
-    stored = (("base", "r", element), ("index", "r", "i32"), ("source", "r", element), ("out", "w", element))
-    header = "\n".join(
-        [
-            bindings(stored, values is None),
-            f"const WORKGROUP = {key.workgroup}u;",
-            words(tuple(names), values),
-            *lines,
-        ]
-    )
-    return assemble(f"scatter_add {key.dtype}", "scatter_add", header, "rrrw", values is None)
-
-
-def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, out: View) -> None:
-    """Plan out = x, with out[.., index[.., k, ..], ..] += source[.., k, ..] for k in order."""
-    if out.size == 0:
-        return
-    if index.size == 0:
-        copy(site, x, out)
-        return
-    if site.target.software and index.shape[axis] > MOST_TURNS:
-        middle = site.empty(x.shape, x.dtype)
-        run_scatter_add(site, x, _along(index, axis, 0, MOST_TURNS), _along(source, axis, 0, MOST_TURNS), axis, middle)
-        rest = index.shape[axis] - MOST_TURNS
-        later = [_along(v, axis, MOST_TURNS, rest) for v in (index, source)]
-        run_scatter_add(site, middle, later[0], later[1], axis, out)
-        return
-    rank = len(x.shape)
-    others = [d for d in range(rank) if d != axis]
-    key = IndexKey(x.dtype.name, rank, axis, site.target.workgroup)
-    values = (
-        *(out.size, x.shape[axis], index.shape[axis], *x.shape, *(index.shape[d] for d in others)),
-        *(x.offset, *x.strides),
-        *(index.offset, index.strides[axis], *(index.strides[d] for d in others)),
-        *(source.offset, source.strides[axis], *(source.strides[d] for d in others)),
-    )
-    site.launch(scatter_kernel, key, values, [x, index, source, out], grid(-(-out.size // key.workgroup)))
-
-
-def _along(x: View, axis: int, start: int, count: int) -> View:
-    """Return ``count`` elements from ``start`` along ``axis``."""
-    shape = tuple(count if i == axis else n for i, n in enumerate(x.shape))
-    return x.seen(shape, x.strides, start * x.strides[axis])

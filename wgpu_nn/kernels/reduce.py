@@ -79,6 +79,11 @@ def _pick(table: dict[str, str | dict[Kind, str]], op: str, kind: Kind) -> str:
     return text if isinstance(text, str) else text[kind]
 
 
+def fold_of(op: str, kind: Kind) -> tuple[str, str]:
+    """Return the WGSL that combines a and b, and the identity, of a reduction over elements of ``kind``."""
+    return _pick(_COMBINE, op, kind), _pick(_IDENTITY, op, kind)
+
+
 def _word(truth: str) -> str:
     return f"select(0u, 1u, {truth})"
 
@@ -200,6 +205,15 @@ def run_reduce(
         )
     else:
         _pass(site, op, x, axes, out, 1, body, True, length, start, finish)
+
+
+def run_totals(site: Site, op: str, x: View, axis: int, totals: View) -> None:
+    """Plan totals[slice, output]: one axis folded in as many slices of even length as ``totals`` has rows."""
+    folded, strides = _folded(site, x, (axis,))
+    length = x.shape[axis]
+    rows = _body(site, folded, strides, x.size // length, length) == "reduce_rows"
+    body = "reduce_rows" if rows and length >= 64 * totals.shape[0] else "reduce"
+    _pass(site, op, x, (axis,), totals, totals.shape[0], body, False, length, None, None)
 
 
 def _folded(site: Site, x: View, axes: tuple[int, ...]) -> tuple[Shape, Shape]:

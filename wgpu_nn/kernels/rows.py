@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wgpu_nn.gpu import Kernel
@@ -25,19 +26,25 @@ class RowsKey(NamedTuple):
     workgroup: int
 
 
+def row_starts(sides: Sequence[str], rank: int) -> list[str]:
+    """Return the WGSL of ``<side>_start(row)``: where a row begins, from its coordinates over ``rank`` axes."""
+    lines: list[str] = []
+    for side in sides:
+        lines += [f"fn {side}_start(row: u32) -> u32 {{", "    var rest = row;", f"    var at = {side}_offset();"]
+        for d in reversed(range(rank)):
+            lines.append(f"    at += {'rest' if d == 0 else f'(rest % size{d}())'} * {side}_step{d}();")
+            if d:
+                lines.append(f"    rest /= size{d}();")
+        lines += ["    return at;", "}"]
+    return lines
+
+
 @functools.cache
 def rows_kernel(key: RowsKey, values: Words | None) -> Kernel:
     """Return the kernel that computes rows addressed over ``rank`` axes."""
     names = ["rows", "length", "in_offset", "out_offset", "in_stride", "out_stride"]
     names += [f"{part}{d}" for part in ("size", "in_step", "out_step") for d in range(key.rank)]
-    lines: list[str] = []
-    for side in ("in", "out"):
-        lines += [f"fn {side}_start(row: u32) -> u32 {{", "    var rest = row;", f"    var at = {side}_offset();"]
-        for d in reversed(range(key.rank)):
-            lines.append(f"    at += {'rest' if d == 0 else f'(rest % size{d}())'} * {side}_step{d}();")
-            if d:
-                lines.append(f"    rest /= size{d}();")
-        lines += ["    return at;", "}"]
+    lines = row_starts(("in", "out"), key.rank)
     lines.append(f"fn finish(x: f32, total: f32) -> f32 {{ return {_FINISH[key.op]}; }}")
     header = "\n".join(
         [

@@ -163,6 +163,27 @@ class Algebra(Elementwise):
         """x - log(sum(exp(x))) along ``dim``, shifted by the maximum."""
         return self.run("log_softmax", self, axis=shapes.axis("log_softmax", dim, self.rank))
 
+    # --- scans and orders ------------------------------------------------------------------------------------------
+    def cumsum(self, dim: int) -> Self:
+        """out[i] = x[0] + .. + x[i] along ``dim``, in parts whose order depends on the shape alone."""
+        return self.run("cumsum", self, axis=shapes.axis("cumsum", dim, self.rank))
+
+    def cumprod(self, dim: int) -> Self:
+        """out[i] = x[0] .. x[i] along ``dim``; its gradients divide by nothing, so that zeros do no harm."""
+        return self.run("cumprod", self, axis=shapes.axis("cumprod", dim, self.rank))
+
+    def cummax(self, dim: int) -> Self:
+        """out[i] = max(x[0], .., x[i]) along ``dim``; NaN from the first NaN on. The last of equals takes the gradient."""
+        return self.run("cummax", self, axis=shapes.axis("cummax", dim, self.rank))
+
+    def cummin(self, dim: int) -> Self:
+        """out[i] = min(x[0], .., x[i]) along ``dim``; NaN from the first NaN on. The last of equals takes the gradient."""
+        return self.run("cummin", self, axis=shapes.axis("cummin", dim, self.rank))
+
+    def argsort(self, dim: int = -1, descending: bool = False) -> Self:
+        """Indices that sort ``dim``: equal elements (-0 and 0 too) keep their order, NaN is larger than all numbers."""
+        return self.run("argsort", self, axis=shapes.axis("argsort", dim, self.rank), descending=descending)
+
 
 def _sizes(given: Sequence[int | Sequence[int]]) -> tuple[int, ...]:
     """Return sizes given one by one or as one sequence."""

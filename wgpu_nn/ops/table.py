@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wgpu_nn.dtype import Bool, Float, Int
-from wgpu_nn.ops import rules
+from wgpu_nn.ops import rules, rules_order
 from wgpu_nn.ops.spec import Category, register
 
 SOURCE, MAP, REDUCE, VIEW, ROUTINE = Category
@@ -71,3 +71,8 @@ register("cross_entropy", ROUTINE, 2, rules.cross_entropy)  # logits, targets: t
 register("cross_entropy_grad", ROUTINE, 3, rules.cross_entropy_grad)  # cotangent of each row or of all, logits, targets
 register("softmax", ROUTINE, 1, rules.same)
 register("log_softmax", ROUTINE, 1, rules.same)
+for name in ("cumsum", "cumprod", "cummax", "cummin"):
+    register(name, ROUTINE, 1, rules_order.scan)
+register("argsort", ROUTINE, 1, rules_order.argsort)
+register("argtopk", ROUTINE, 1, rules_order.argtopk)  # the first k of argsort
+register("places", ROUTINE, 1, rules_order.places)  # running counts: where they step up

@@ -15,15 +15,15 @@ from wgpu_nn.ops import Spec
 from wgpu_nn.shape import Shape
 from wgpu_nn.tensor import printing
 from wgpu_nn.tensor.annotation import TensorType
-from wgpu_nn.tensor.composites import Composites
 from wgpu_nn.tensor.device import Device
 from wgpu_nn.tensor.indexing import Key, locate
+from wgpu_nn.tensor.selections import Selections
 
 if TYPE_CHECKING:
     from wgpu_nn.tensor.gradients import Gradients
 
 
-class Tensor(Composites):
+class Tensor(Selections):
     """An n-dimensional array of one kind on one device.
 
     Made by ``wgpu_nn.tensor``, ``zeros``, ``randn`` and their like. ``Tensor[2]`` and ``Tensor[2, Int]`` annotate a

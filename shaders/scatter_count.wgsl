@@ -1,0 +1,20 @@
+// One invocation adds one whole number to its target: sums of these are the same in any order.
+// needs: WORKGROUP, items, limit, axis_stride, locate
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = (group.x + group.y * groups.x) * WORKGROUP + local;
+    if (i >= items()) {
+        return;
+    }
+    let place = locate(i);
+    let named = index[place.index];
+    let k = u32(select(named, named + i32(limit()), named < 0));
+    if (k < limit()) {
+        atomicAdd(&out[place.out + k * axis_stride()], source[place.source]);
+    }
+}

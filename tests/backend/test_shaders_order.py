@@ -1,0 +1,213 @@
+"""The WGSL bodies of scans, sorts and selections by themselves, trusted and checked, against NumPy on awkward sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.case import i32
+from tests.shader_bench import Out, run
+from wgpu_nn import Device
+from wgpu_nn.gpu import Gpu
+
+pytestmark = pytest.mark.usefixtures("trust")
+
+
+@pytest.fixture
+def gpu(gpu_device: Device) -> Gpu:
+    return gpu_device.gpu
+
+
+def words_of(*shape: int, below: int = 1 << 32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, below, shape, np.uint32)
+
+
+SCAN = """alias Acc = i32;
+fn in_start(row: u32) -> u32 { return row; }
+fn out_start(row: u32) -> u32 { return row * length(); }
+fn identity() -> Acc { return 0; }
+fn combine(a: Acc, b: Acc) -> Acc { return a + b; }
+fn before(row: u32, slice: u32) -> Acc { return carry[slice * rows() + row]; }
+"""
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+@pytest.mark.parametrize("file", ["scan", "scan_tile"])
+def test_a_scan_starts_each_slice_from_what_is_before_it(file: str, slices: int, gpu: Gpu) -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (23, 3)).astype(np.int32)  # rows of 23 elements, 3 apart
+    carry = np.arange(3 * slices, dtype=np.int32).reshape(slices, 3) * 100
+    constants = {"WORKGROUP": 8, "PER": 4} if file == "scan_tile" else {"WORKGROUP": 8}
+    sizes = {"rows": 3, "slices": slices, "length": 23, "in_stride": 3, "out_stride": 1}
+    buffers = {"source": x, "carry": carry, "out": Out((3, 23), np.int32)}
+    out = run(gpu, file, buffers, (4, 5, 1), constants=constants, sizes=sizes, text=SCAN)
+    parts = np.array_split(x.T, slices, axis=1)
+    want = [np.cumsum(part, axis=1) + carry[k][:, None] for k, part in enumerate(parts)]
+    np.testing.assert_array_equal(out, np.concatenate(want, axis=1))
+
+
+def test_sort_by_rank_finds_the_first_places_of_rows(gpu: Gpu) -> None:
+    x = words_of(4, 11, below=5)
+    text = """fn in_start(row: u32) -> u32 { return row * length(); }
+    fn out_start(row: u32) -> u32 { return row; }
+    fn key_of(at: u32) -> u32 { return source[at]; }"""
+    sizes = {"rows": 4, "length": 11, "keep": 7, "in_stride": 1, "out_stride": 4}
+    buffers = {"source": x, "out": Out((8, 4), np.int32)}
+    out = run(gpu, "sort_rank", buffers, (2, 4, 1), constants={"WORKGROUP": 8}, sizes=sizes, text=text)
+    np.testing.assert_array_equal(out[:7].T, np.argsort(x, axis=1, kind="stable")[:, :7])
+    assert (out[7] == -77).all()
+
+
+@pytest.mark.parametrize(("length", "span"), [(1, 1), (2, 2), (5, 8), (32, 32), (77, 32)])
+def test_a_tile_is_sorted_by_key_and_place(length: int, span: int, gpu: Gpu) -> None:
+    x = words_of(3, length, below=4) * np.uint32(0x55555555)  # the largest key is among them
+    tiles, keep = -(-length // 32), min(length, 6)
+    text = """fn key_at(row: u32, r: u32) -> u32 { return source[row * length() + r]; }
+    fn place_at(row: u32, r: u32) -> u32 { return r; }
+    fn store(row: u32, tile: u32, j: u32, key: u32, place: u32) {
+        out[((row * tiles() + tile) * keep() + j) * 2u] = key;
+        out[((row * tiles() + tile) * keep() + j) * 2u + 1u] = place;
+    }"""
+    sizes = {"rows": 3, "tiles": tiles, "length": length, "span": span, "keep": keep}
+    out = run(
+        gpu,
+        "sort_tile",
+        {"source": x, "out": Out((3, tiles, keep, 2), np.uint32)},
+        (4, 5, 1),
+        constants={"WORKGROUP": 8, "TILE": 32},
+        sizes=sizes,
+        text=text,
+    )
+    full = np.full((3, tiles * 32), 0xFFFFFFFF, np.uint32)
+    full[:, :length] = x
+    for tile in range(tiles):
+        part = full[:, tile * 32 : tile * 32 + 32]
+        order = np.argsort(part, axis=1, kind="stable")[:, :keep]
+        np.testing.assert_array_equal(out[:, tile, :, 0], np.take_along_axis(part, order, axis=1))
+        place = (order + tile * 32).astype(np.uint32)
+        np.testing.assert_array_equal(out[:, tile, :, 1], np.where(place < length, place, 0xFFFFFFFF))
+
+
+@pytest.mark.parametrize("file", ["radix_count", "radix_count_tile"])
+def test_the_digits_of_parts_are_counted(file: str, gpu: Gpu) -> None:
+    x = words_of(2, 192)  # three parts of 64 keys
+    sizes = {"rows": 2, "parts": 3}
+    length = 192
+    if file == "radix_count":
+        length = 150
+        sizes |= {"part": 64, "length": length, "pitch": 192}
+    buffers = {"keys": x, "counts": Out((2, 16, 3), np.uint32)}
+    out = run(
+        gpu,
+        file,
+        buffers,
+        (3, 3, 1),
+        constants={"WORKGROUP": 8, "DIGITS": 16},
+        sizes=sizes,
+        elements={"keys": "vec4<u32>"} if file == "radix_count_tile" else None,
+    )
+    for part in range(3):
+        digits = x[:, part * 64 : min(part * 64 + 64, length)] % 16
+        np.testing.assert_array_equal(out[:, :, part], [np.bincount(row, minlength=16) for row in digits])
+
+
+@pytest.mark.parametrize("result", ["moved", "places"])
+@pytest.mark.parametrize("values", [1 << 32, 2])
+@pytest.mark.parametrize("file", ["radix_move", "radix_move_tile"])
+def test_keys_move_in_order_to_where_their_digit_belongs(file: str, values: int, result: str, gpu: Gpu) -> None:
+    x, places = words_of(2, 192, below=values), words_of(2, 192, seed=1)
+    digits = x % 16
+    counts = np.array(
+        [[np.bincount(p, minlength=16) for p in row.reshape(3, 64)] for row in digits]
+    )  # row, part, digit
+    ends = np.cumsum(counts.transpose(0, 2, 1).reshape(2, 48), axis=1).astype(np.uint32)
+    sizes = {"rows": 2, "parts": 3}
+    if file == "radix_move":
+        sizes |= {"part": 64, "length": 192, "pitch": 192}
+    element = "vec4<u32>" if file == "radix_move_tile" else "u32"
+    outs = [name for name in ("moved", "places") if name != result] + [result]  # the last one is read
+    buffers: dict[str, np.ndarray | Out] = {"keys": x, "from_places": places, "ends": ends}
+    buffers |= {name: Out((2, 192), np.uint32) for name in outs}
+    out = run(
+        gpu,
+        file,
+        buffers,
+        (3, 3, 1),
+        constants={"WORKGROUP": 8, "BITS": 4},
+        sizes=sizes,
+        text=f"fn carried(at: u32, place: u32) -> {element} {{ return from_places[at]; }}",
+        elements={"keys": element, "from_places": element},
+    )
+    order = np.argsort(digits, axis=1, kind="stable")
+    rotated = (x >> 4) | (x << 28)
+    np.testing.assert_array_equal(out, np.take_along_axis(rotated if result == "moved" else places, order, axis=1))
+
+
+def test_steps_of_running_counts_are_put_side_by_side(gpu: Gpu) -> None:
+    counts = i32([9, 1, 9, 1, 9, 2, 9, 2, 9, 3])  # every other one from the second on: 1 1 2 2 3
+    sizes = {"items": 5, "count": 2, "start": 1, "stride": 2}
+    out = run(gpu, "places", {"counts": counts, "out": Out((3,), np.int32)}, 2, constants={"WORKGROUP": 8}, sizes=sizes)
+    assert out.tolist() == [0, 2, -77]
+
+
+def test_the_senders_of_each_target_begin_where_a_sorted_row_says(gpu: Gpu) -> None:
+    keys = np.sort(words_of(2, 13, below=7), axis=1)
+    keys[:, 10:] = 9  # behind the end
+    sizes = {"rows": 2, "numbers": 8, "length": 10, "pitch": 13, "shift": 28}
+    buffers = {"keys": keys << np.uint32(28), "out": Out((2, 8), np.uint32)}
+    out = run(gpu, "sort_bounds", buffers, (1, 3, 1), constants={"WORKGROUP": 8}, sizes=sizes)
+    np.testing.assert_array_equal(out, [np.searchsorted(row[:10], np.arange(8)) for row in keys])
+
+
+def test_sorted_senders_are_added_up_in_blocks_and_then_by_target(gpu: Gpu) -> None:
+    rng = np.random.default_rng(0)
+    source = rng.integers(-9, 9, (37, 2)).astype(np.float32)
+    targets = np.sort(rng.choice([0, 2, 2, 2, 5], (2, 37)), axis=1)  # of the sorted senders of each column
+    order = np.array([rng.permutation(37) for _ in range(2)], np.uint32)
+    bounds = np.array([np.searchsorted(row, np.arange(6)) for row in targets], np.uint32)  # 5 is out of range
+    sizes = {"items": 10, "columns": 2, "senders": 37, "block": 4, "source_stride": 2}
+    text = """fn source_start(column: u32) -> u32 { return column; }
+    fn order_start(column: u32) -> u32 { return column * 37u; }
+    """
+    buffers: dict[str, np.ndarray | Out] = {"order": order, "source": source, "sums": Out((10, 2))}
+    sums = run(
+        gpu,
+        "scatter_blocks",
+        buffers,
+        (2, 3, 1),
+        constants={"WORKGROUP": 8},
+        sizes={**sizes, "items": 20},
+        text=text,
+    )
+    sent = np.array([source[order[c], c] for c in range(2)])
+    np.testing.assert_array_equal(sums.T, np.add.reduceat(sent, np.arange(0, 37, 4), axis=1))
+    base = rng.integers(-9, 9, (5, 3)).astype(np.float32)
+    text += """struct Place { base: u32, source: u32, column: u32, inside: bool }
+    fn locate(i: u32) -> Place { return Place(i, i % 3u, min(i % 3u, 1u), i % 3u < 2u); }
+    fn axis_of(i: u32) -> u32 { return i / 3u; }
+    fn bounds_start(column: u32) -> u32 { return column * 6u; }"""
+    buffers = {"base": base, "order": order, "bounds": bounds, "sums": sums, "source": source, "out": Out((16,))}
+    out = run(gpu, "scatter_sorted", buffers, 2, constants={"WORKGROUP": 8}, sizes={**sizes, "items": 15}, text=text)
+    want = base.copy()
+    for c in range(2):
+        for target, value in zip(targets[c], sent[c], strict=True):
+            if target < 5:
+                want[target, c] += value
+    np.testing.assert_array_equal(out, [*want.ravel(), -77])
+
+
+@pytest.mark.parametrize("file", ["scatter_count", "scatter_count_tile"])
+def test_whole_numbers_are_added_in_any_order(file: str, gpu: Gpu) -> None:
+    index, source = i32([1, -1, 1, 9, 0, 3, -5, 2**31 - 1]), i32([1, 2, 3, 4, 5, 6, 7, 8])
+    text = """struct Place { index: u32, source: u32, out: u32 }
+    fn locate(i: u32) -> Place { return Place(i, i, 1u); }"""
+    more = {"share": 3} if file == "scatter_count_tile" else {}
+    out = run(
+        gpu,
+        file,
+        {"index": index, "source": source, "out": Out((9,), np.int32, "atomic<i32>")},
+        (2, 2, 1),
+        constants={"WORKGROUP": 2 if more else 8, **({"LIMIT": 5} if more else {})},
+        sizes={"items": 8, "limit": 4, "axis_stride": 2, **more},
+        text=text,
+    )
+    assert out.tolist() == [-77, -77 + 5, -77, -77 + 4, -77, -77, -77, -77 + 8, -77]

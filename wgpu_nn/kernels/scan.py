@@ -1,0 +1,107 @@
+"""Plans scans, the running sums, products and extremes along one axis: in slices, whose totals are scanned in turn."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from wgpu_nn.dtype import DTYPES
+from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.map import VALUE
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
+from wgpu_nn.kernels.reduce import fold_of, run_totals
+from wgpu_nn.kernels.rows import row_starts
+from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.shape import collapse, size
+
+# Each scan keeps the running value of a reduction.
+FOLDS = {"cumsum": "sum", "cumprod": "prod", "cummax": "max", "cummin": "min"}
+
+PER = 8  # neighbours that an invocation of a tile scans by itself
+TILE = 256 * PER
+WIDE = 64  # elements from which a row is worth a workgroup
+SLICE = 4096  # elements that one invocation of a software adapter scans where there are few rows
+BUSY = 16384  # invocations that keep a GPU busy
+
+
+class ScanKey(NamedTuple):
+    """What distinguishes scan kernels. ``carried`` says that slices start from the totals of those before them."""
+
+    op: str
+    dtype: str
+    rank: int
+    tiled: bool
+    carried: bool
+    workgroup: int
+
+
+@functools.cache
+def scan_kernel(key: ScanKey, values: Words | None) -> Kernel:
+    """Return the kernel that scans slices of rows addressed over ``rank`` axes."""
+    dtype = DTYPES[key.dtype]
+    combine, identity = fold_of(FOLDS[key.op], dtype.kind)
+    names = ["rows", "slices", "length", "in_offset", "out_offset", "in_stride", "out_stride"]
+    names += [f"{part}{d}" for part in ("size", "in_step", "out_step") for d in range(key.rank)]
+    stored = [("source", "r", dtype.wgsl), ("out", "w", dtype.wgsl)]
+    carry = "identity()"
+    if key.carried:
+        stored.insert(1, ("carry", "r", dtype.wgsl))
+        carry = "carry[(max(slice, 1u) - 1u) * rows() + row]"
+    header = "\n".join(
+        [
+            bindings(tuple(stored), values is None),
+            f"const WORKGROUP = {key.workgroup}u;",
+            f"const PER = {PER}u;",
+            f"alias Acc = {VALUE[dtype.kind]};",
+            words(tuple(names), values),
+            *row_starts(("in", "out"), key.rank),
+            f"fn identity() -> Acc {{ return {identity}; }}",
+            f"fn combine(a: Acc, b: Acc) -> Acc {{ return {combine}; }}",
+            f"fn before(row: u32, slice: u32) -> Acc {{ return select({carry}, identity(), slice == 0u); }}",
+        ]
+    )
+    access = "".join(a for _, a, _ in stored)
+    return assemble(f"{key.op} {key.dtype}", "scan_tile" if key.tiled else "scan", header, access, values is None)
+
+
+def run_scan(site: Site, op: str, x: View, axis: int, out: View) -> None:
+    """Plan the running values of ``x`` along ``axis`` into ``out``.
+
+    A long axis is cut into slices. Their totals are folded first, then scanned, and each slice starts from the total of
+    those before it. Slices depend on the shape alone, so results are the same each time.
+    """
+    if out.size == 0:
+        return
+    length = x.shape[axis]
+    rows = x.size // length
+    tiled, slices = _variant(site, x, axis, rows)
+    views = [x, out]
+    if slices > 1:
+        totals, carry = (site.empty((slices, rows), x.dtype) for _ in range(2))
+        run_totals(site, FOLDS[op], x, axis, totals)
+        run_scan(site, op, totals, 0, carry)
+        views.insert(1, carry)
+    others = [i for i in range(len(x.shape)) if i != axis]
+    sizes, (steps, out_steps) = collapse(
+        tuple(x.shape[i] for i in others), [tuple(v.strides[i] for i in others) for v in (x, out)]
+    )
+    workgroup = (256 if length > 512 else 64) if tiled else site.target.workgroup
+    key = ScanKey(op, x.dtype.name, len(sizes), tiled, slices > 1, workgroup)
+    values = (
+        *(size(sizes), slices, length, x.offset, out.offset, x.strides[axis], out.strides[axis]),
+        *(*sizes, *steps, *out_steps),
+    )
+    groups = rows * slices if tiled else -(-rows * slices // workgroup)
+    site.launch(scan_kernel, key, values, views, grid(groups))
+
+
+def _variant(site: Site, x: View, axis: int, rows: int) -> tuple[bool, int]:
+    """Return whether workgroups share slices, and the number of slices of a row."""
+    length = x.shape[axis]
+    if site.target.software or site.target.invocations < 256:
+        enough = rows >= 64 and length <= MOST_TURNS
+        return False, 1 if enough else -(-length // SLICE)
+    # Rows side by side in memory are read together by neighbouring invocations, a row each.
+    if length >= WIDE and (x.strides[axis] == 1 or rows < 16):
+        return True, -(-length // TILE)
+    return False, max(1, min(-(-length // 32), BUSY // rows))
