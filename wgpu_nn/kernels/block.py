@@ -52,6 +52,7 @@ class Block(NamedTuple):
 
 
 LARGE = (16, 8, 2, 4)  # 128 x 128 outputs, 8 x 16 an invocation: 45 TF/s at 4096 cubed on an H100, where cuBLAS has 52
+WIDE = (8, 16, 2, 4)  # 64 x 256, for few rows
 MIDDLE = (8, 8, 2, 2)  # 64 x 64, 8 x 8
 SMALL = (8, 16, 2, 1)  # 64 x 64, 8 x 4: twice the invocations where there are few blocks
 FEWEST = 96  # blocks that are worth the choice of their size
@@ -62,14 +63,18 @@ def choose_block(
 ) -> Block | None:
     """Return the block for a product of this size on a GPU; None if it makes too few of any to keep one busy."""
 
-    def count(edge: int) -> int:
-        return -(-rows // edge) * -(-columns // edge) * batches
+    def count(high: int, wide: int) -> int:
+        return -(-rows // high) * -(-columns // wide) * batches
 
     if target.software or target.invocations < 128 or min(rows, columns) <= 32:
         return None
-    sides = LARGE if count(128) >= 2 * FEWEST else MIDDLE if count(64) >= 2 * FEWEST else SMALL
-    if sides is SMALL and count(64) < FEWEST:
+    if count(64, 64) < FEWEST:
         return None
+    sides = SMALL if count(64, 64) < 2 * FEWEST else MIDDLE
+    if rows <= 64 and count(64, 256) >= 2 * FEWEST:
+        sides = WIDE
+    elif min(rows, columns) > 64 and count(128, 128) >= 2 * FEWEST:
+        sides = LARGE
     block = Block(*sides, 16, 1, a_by_inner, b_by_inner)
     return block if block.storage <= target.storage else block._replace(step=8)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
+from wgpu_nn.kernels.implicit import Convolution, run_forward, run_weight, weight_slices
 from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
 from wgpu_nn.kernels.reduce import run_reduce
@@ -141,13 +142,20 @@ def _forward(
     (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
     (top, bottom), (left, right) = padding
     padded = max(top, bottom, left, right) > 0
+    kernel = (w.shape[2], w.shape[3])
+    constants = _constants(Window(kernel, stride, dilation, padded, 1))
+    role = "flipped" if flipped else "forward"
+    if run_forward(
+        site, Convolution(role, constants, x, (o, oh, ow), kernel, (top, left), groups), w, bias, out, finish
+    ):
+        return
     pixels, group_out = n * oh * ow, o // groups
     group_blocks = -(-group_out // 8)
     blocks = group_blocks * groups
     # Invocations enough to fill a large GPU come first, then the reuse of weights.
     single = site.tuned and not site.target.software and pixels * blocks < 1 << 19
     workgroup = site.target.workgroup if site.target.software else min(64, site.target.invocations)
-    window = Window((w.shape[2], w.shape[3]), stride, dilation, padded, workgroup)
+    window = Window(kernel, stride, dilation, padded, workgroup)
     values = (pixels, blocks, ow, oh * ow, height, width, top, left, c, o, c // groups, group_out, group_blocks)
     groups_of_pixels = -(-pixels // (workgroup * (1 if single else 8)))
     key = ConvKey(window, bool(bias), flipped, single, finish.chain if finish else None)
@@ -299,6 +307,17 @@ def run_weight_grad(
     workgroup = 64 if shared else site.target.workgroup
     window = Window((shape[2], shape[3]), attrs["stride"], attrs["dilation"], padded, workgroup)
     (n, c, height, width), (_, o, oh, ow) = x.shape, g.shape
+    whole = out if both is None else both
+    conv = Convolution(
+        "weight", _constants(window._replace(workgroup=1)), x, (o, oh, ow), window.kernel, (top, left), groups
+    )
+    sliced = weight_slices(site, conv)
+    if sliced is not None:
+        partial = whole if sliced[1] == 1 else site.empty((sliced[1], *whole.shape), out.dtype)
+        run_weight(site, conv, g, sliced, partial, bias_place(shape), both is not None)
+        if sliced[1] > 1:
+            run_reduce(site, "sum", partial, (0,), whole)
+        return
     columns, group_out = shape[1] * shape[2] * shape[3], o // groups
     column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
     tiles = column_blocks * group_blocks * groups
@@ -310,7 +329,6 @@ def run_weight_grad(
         check_turns(site, op, ow + 1)
         per_slice = min(per_slice, max(1, MOST_TURNS // (ow + 1)))
     slices = -(-lines // per_slice)
-    whole = out if both is None else both
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
     items = slices * tiles
     values = (

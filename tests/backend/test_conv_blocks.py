@@ -1,0 +1,109 @@
+"""Convolutions as block products, forced onto small shapes, against NumPy in double precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wgpu_nn import Device, tensor
+from wgpu_nn.kernels import conv, implicit
+from wgpu_nn.kernels.block import MIDDLE, Block
+from wgpu_nn.nn import Conv2dConfig
+from wgpu_nn.optim import SgdConfig
+from wgpu_nn.tensor import Tensor
+from wgpu_nn.train import capture
+
+# x, weight, and the window: plain, odd sizes, stride, dilation, groups, asymmetric padding, widths that are multiples of 4.
+CASES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 4, 9, 8), (20, 4, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    ((3, 5, 7, 11), (9, 5, 3, 2), {}),
+    ((2, 3, 12, 9), (17, 3, 3, 3), {"stride": (2, 1), "padding": ((0, 2), (1, 0))}),
+    ((1, 4, 11, 14), (8, 4, 2, 3), {"dilation": (2, 3), "padding": ((1, 1), (3, 3))}),
+    ((2, 8, 6, 6), (36, 4, 1, 1), {"groups": 2}),
+    ((2, 6, 8, 12), (33, 2, 3, 3), {"groups": 3, "padding": ((1, 1), (1, 1))}),
+    ((5, 1, 4, 4), (70, 1, 3, 3), {"padding": ((1, 1), (1, 1))}),
+]
+WINDOW = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+
+
+@pytest.fixture
+def gpu(gpu_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Device:
+    """A device of GPU kernels, on which no convolution is too small for blocks."""
+    monkeypatch.setattr(implicit, "choose_block", lambda *of: Block(4, 8, 1, 2, 8, 1, *of[-2:]))
+    monkeypatch.setattr(implicit, "LEAST", 1)
+    return gpu_variants["gpu"]
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, name: str) -> list[bool]:
+    """Return a list that receives whether each convolution was planned as a block product."""
+    seen: list[bool] = []
+    run = getattr(conv, name)
+
+    def watched(*args: Any) -> Any:
+        found = run(*args)
+        seen.append(found is not None and found is not False)
+        return found
+
+    monkeypatch.setattr(conv, name, watched)
+    return seen
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_convolution_and_its_gradients_agree_with_float64(
+    gpu: Device, exact: Device, case: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, trust: str
+) -> None:
+    forward, weight = planned(monkeypatch, "run_forward"), planned(monkeypatch, "weight_slices")
+    x_shape, w_shape, more = case
+    window = WINDOW | more
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in (x_shape, w_shape, w_shape[:1]))
+
+    def results(device: Device) -> list[np.ndarray]:
+        ours = [tensor(v, device) for v in (x, w, b)]
+        out = ours[0].run("conv2d", *ours, **window)
+        g = out * 0.5 + 0.25
+        back = out.run("conv2d_input_grad", g, ours[1], shape=x_shape, **window)
+        to_weight = out.run("conv2d_weight_grad", ours[0], g, shape=w_shape, **window)
+        return [out.numpy(), back.numpy(), to_weight.numpy()]
+
+    for got, want in zip(results(gpu), results(exact), strict=True):
+        # Sums of up to 500 products of numbers below 10.
+        np.testing.assert_allclose(got, want, 1e-5, 1e-5 * max(1.0, float(np.abs(want).max())))
+    assert all(forward) and forward
+    assert all(weight) == (w_shape[0] // window["groups"] >= 8) and weight
+
+
+def test_a_captured_convolution_takes_bias_activation_and_bias_gradient_along(
+    gpu: Device, exact: Device, rng: np.random.Generator
+) -> None:
+    def train(device: Device, captured: bool) -> list[np.ndarray]:
+        device.seed(3)
+        layer = Conv2dConfig(channels=(4, 24), kernel_size=(3, 3), padding="same").init(device.autodiff())
+        layer.load_state({k: tensor(v, device.autodiff()) for k, v in given.items()})
+        optimizer = SgdConfig(lr=0.1).init()
+
+        def step(x: Tensor) -> Tensor:
+            loss = layer.forward(x).relu().square().mean()
+            optimizer.step(layer, loss.backward())
+            return loss.inner()
+
+        call = capture(state=[layer, optimizer])(step) if captured else step
+        losses = [call(tensor(x, device.autodiff())).numpy() for _ in range(3)]
+        return [*losses, *(t.numpy() for t in layer.state().values())]
+
+    given = {"weight": rng.standard_normal((24, 4, 3, 3)) * 0.2, "bias": rng.standard_normal(24) * 0.1}
+    x = rng.standard_normal((3, 4, 8, 10))
+    for got, want in zip(train(gpu, True), train(exact, False), strict=True):
+        np.testing.assert_allclose(got, want, 2e-5, 2e-5)
+
+
+def test_the_blocks_of_a_real_size_are_chosen_by_channels() -> None:
+    from wgpu_nn.kernels.block import WIDE, choose_block
+    from wgpu_nn.kernels.plan import Target
+
+    target = Target(software=False, invocations=256, storage=49152)
+    wide = choose_block(target, 64, 64 * 56 * 56, 1, True, False)
+    middle = choose_block(target, 64, 128 * 64, 1, True, False)
+    assert wide is not None and wide[:4] == WIDE and middle is not None and middle[:4] != WIDE
+    assert choose_block(target, 512, 128, 1, True, False) is None and MIDDLE[0] == 8
