@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import statistics
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from wgpu_nn.bench import report
-from wgpu_nn.bench.engine import Engine, Facts
+from wgpu_nn.bench.compare import Row, compare, peers_of, positive, time_rows
 from wgpu_nn.bench.peers import Peer, PeerError, opened
 from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, RATE, STEPS
-from wgpu_nn.bench.timing import Round, alternating, steps_of_a_round
 from wgpu_nn.tensor import Device
 
 TORCH = Peer("torch", ("torch",), "pip install torch", "wgpu_nn.bench.step_torch")
@@ -27,51 +24,6 @@ HEADS = (
     ("", "engine"), ("", "launches"), ("", "submits"), ("host", "us"), ("device", "us"), ("wall", "us"),
     ("images", "/s"), ("", "losses"),
 )  # fmt: skip
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Row:
-    """What is found out about an engine; ``failure`` says why a peer is given up."""
-
-    engine: Engine
-    peer: bool
-    outcome: list[float] = field(default_factory=list)
-    difference: float | None = None
-    facts: Facts = field(default_factory=Facts)
-    steps: int = 0
-    rounds: list[Round] = field(default_factory=list)
-    failure: str | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Whether all losses are those of NumPy; NaN is not."""
-        return self.difference is not None and self.difference <= TOLERANCE
-
-    @property
-    def host_us(self) -> float | None:
-        return statistics.median(r.host_us for r in self.rounds) if self.rounds else None
-
-    @property
-    def wall_us(self) -> float | None:
-        return statistics.median(r.wall_us for r in self.rounds) if self.rounds else None
-
-    def over(self, other: Row) -> float | None:
-        """Return how many times faster this row is than ``other``, if both do the same work."""
-        mine, its = self.wall_us, other.wall_us
-        if mine is None or its is None or self.engine.label.work != other.engine.label.work:
-            return None
-        return its / mine
-
-    def attempt(self, ask: Callable[[], T], default: T) -> T:
-        """Return what the engine answers, or ``default`` if it is a peer and breaks off, now or earlier."""
-        if self.failure is None:
-            try:
-                return ask()
-            except PeerError as error:
-                self.failure = str(error)
-        return default
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,21 +41,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="save what was found, raw rounds and all")
 
 
-def positive(text: str) -> int:
-    """Return a number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value
-
-
 def peers(text: str) -> tuple[Peer, ...]:
     """Return the peers that a list like ``torch,tinygrad`` names."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"expected some of {', '.join(PEERS)}, got {unknown[0]!r}")
-    return tuple(PEERS[name] for name in dict.fromkeys(names))
+    return peers_of(PEERS, text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     report.progress("bench step: first calls, in fresh interpreters")
     first = [step_ours.first_call(args.device, args.batch) for _ in range(2)]
     with ExitStack() as stack:
-        rows = [Row(engine, False) for engine in step_ours.engines(device, args.batch)]
+        rows = [Row(engine, False, TOLERANCE) for engine in step_ours.engines(device, args.batch)]
         absent: dict[str, str] = {}
         about: dict[str, str] = {}
         for peer in args.against:
@@ -125,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             except PeerError as error:
                 absent[peer.name] = str(error)
             else:
-                rows += [Row(engine, True) for engine in engines]
+                rows += [Row(engine, True, TOLERANCE) for engine in engines]
         reference = step_ours.reference(args.batch)
         for row in rows:
             report.progress(f"bench step: {row.engine.label.title}: losses, counts")
@@ -152,28 +92,7 @@ def run(args: argparse.Namespace) -> int:
     show(found, rows, args.launches)
     if args.json is not None:
         report.save(args.json, found)
-    return 0 if all(row.agrees or row.failure for row in rows) else 1
-
-
-def compare(row: Row, reference: list[float]) -> None:
-    """Find out whether an engine takes the same steps as NumPy does, and what its steps cost."""
-    row.outcome = row.attempt(row.engine.outcome, [])
-    if row.outcome:
-        differences = [abs(x - y) for x, y in zip(row.outcome, reference)]
-        row.difference = max(differences, key=lambda d: (d != d, d))  # NaN counts as the largest
-    row.facts = row.attempt(row.engine.facts, Facts())
-
-
-def time_rows(rows: list[Row], rounds: int, steps: int | None) -> None:
-    """Time the engines in rounds, by turns; a peer that breaks off is left out from then on."""
-    for row in rows:
-        pace = row.attempt(lambda row=row: row.engine.round(2), None)
-        if pace is not None:
-            row.steps = steps or steps_of_a_round(pace.wall_us)
-    for row in alternating(rows, rounds):
-        found = row.attempt(lambda row=row: row.engine.round(row.steps), None)
-        if found is not None:
-            row.rounds.append(found)
+    return 0 if all(row.good for row in rows) else 1
 
 
 def described(row: Row, rows: list[Row], batch: int) -> dict[str, Any]:
