@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,13 +72,12 @@ class Row:
 
 
 def compare(row: Row, reference: Sequence[float], scale: Sequence[float] = ()) -> None:
-    """Find out how far an engine's numbers are from ``reference``, in units of ``scale`` (1), and what its steps cost."""
+    """Find out how far an engine's numbers are from the first of ``reference``, in units of ``scale`` (1), and what its
+    steps cost."""
     row.outcome = row.attempt(row.engine.outcome, [])
-    if row.failure is None:
+    if row.outcome:
         units = scale or [1.0] * len(reference)
         differences = [abs(x - y) / s for x, y, s in zip(row.outcome, reference, units)]
-        if len(row.outcome) != len(reference):
-            differences.append(math.inf)
         row.difference = max(differences, key=lambda d: (d != d, d))  # NaN counts as the largest
     row.facts = row.attempt(row.engine.facts, Facts())
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from wgpu_nn.bench import report
 from wgpu_nn.bench.compare import Row, compare, peers_of, positive, time_rows
 from wgpu_nn.bench.peers import Peer, PeerError, opened
-from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, RATE, STEPS
+from wgpu_nn.bench.plot import Bar, Chart, Group
+from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, INFER, RATE, STEPS, TRAIN
 from wgpu_nn.tensor import Device
 
 TORCH = Peer("torch", ("torch",), "pip install torch", "wgpu_nn.bench.step_torch")
@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=positive, default=ROUNDS, metavar="N", help=f"rounds of each engine ({ROUNDS})"
     )
     parser.add_argument("--launches", action="store_true", help="show the GPU time of each launch of the captured step")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save what was found, raw rounds and all")
+    report.arguments(parser)
 
 
 def peers(text: str) -> tuple[Peer, ...]:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare, time and report; 1 if an engine's losses are not NumPy's, else 0."""
     from wgpu_nn.bench import step_ours
 
-    report.writable(args.json)
+    report.check_outputs(args)
     device = Device(args.device).autodiff()
     environment = report.environment(device)
     report.progress("bench step: first calls, in fresh interpreters")
@@ -89,9 +89,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": [described(row, rows, args.batch) for row in rows],
         "absent": absent,
     }
-    show(found, rows, args.launches)
-    if args.json is not None:
-        report.save(args.json, found)
+    report.deliver(args, found, lines(found, rows, args.launches), markdown(found, rows), lambda: chart(found))
     return 0 if all(row.good for row in rows) else 1
 
 
@@ -116,8 +114,8 @@ def described(row: Row, rows: list[Row], batch: int) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any], rows: list[Row], launches: bool) -> None:
-    """Print the table and what belongs to it."""
+def table(found: dict[str, Any], rows: list[Row]) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Return heads and cells; an engine that cannot be had is a name and a remark."""
     others = [row for row in rows if row.peer and row.rounds]
     heads = [*HEADS, *(row.engine.label.head for row in others)]
     cells: list[list[str]] = []
@@ -129,26 +127,60 @@ def show(found: dict[str, Any], rows: list[Row], launches: bool) -> None:
         agrees = "ok" if row.agrees else "FAILED"
         ratios = [report.ratio(row.over(other)) for other in others]
         cells.append([said["title"], *(report.count(x) for x in numbers), agrees, *ratios])
-    cells += [[name, f"not available: {why}"] for name, why in found["absent"].items()]
+    return heads, cells + [[name, f"not available: {why}"] for name, why in found["absent"].items()]
+
+
+def markdown(found: dict[str, Any], rows: list[Row]) -> list[str]:
+    """Return the table in short, to be pasted into an issue."""
+    heads, cells = table(found, rows)
+    adapter, versions = found["environment"]["adapter"], found["environment"]["peers"].values()
+    full = [row for row in cells if len(row) == len(heads)]
+    titles = [" ".join(part for part in head if part).replace("- ", "") for head in heads]
+    about = f"training step, batch {found['settings']['batch']}, on {adapter['name']}"
+    return [*report.markdown(titles, full), "", "; ".join([about, *versions])]
+
+
+def chart(found: dict[str, Any]) -> Chart:
+    """Return the picture of it: images a second, by the work that engines do."""
+    works = {TRAIN: "training", INFER: "inference"}
+    groups = [
+        Group(
+            title,
+            [
+                Bar(row["title"], row["images_per_s"], row["peer"], "" if row["ok"] else "FAILED")
+                for row in found["rows"]
+                if row["work"] == work and row["wall_us"]
+            ],
+        )
+        for work, title in works.items()
+    ]
+    batch = found["settings"]["batch"]
+    return Chart(
+        f"the spec page's CNN, batch {batch}, on {found['environment']['adapter']['name']}",
+        "images a second: longer is better",
+        groups,
+    )
+
+
+def lines(found: dict[str, Any], rows: list[Row], launches: bool) -> list[str]:
+    """Return the table and what belongs to it."""
     adapter, batch = found["environment"]["adapter"], found["settings"]["batch"]
-    lines = report.table(heads, cells)
+    others = [row for row in rows if row.peer and row.rounds]
     largest = max((row.difference for row in rows if row.difference is not None), default=0.0)
-    lines = [
+    said = [
         f"training step of the spec page's CNN, batch {batch}, Adam, dropout {DROPOUT:g}",
         f"on {adapter['name']} ({adapter['kind']}, {adapter['api']}, {adapter['driver'] or 'unknown driver'})",
         *(f"against {about}" for about in found["environment"]["peers"].values()),
         "",
-        *lines,
+        *report.table(*table(found, rows)),
         "",
         f"losses: {STEPS} steps without dropout, against NumPy: largest difference {largest:.1e}, allowed {TOLERANCE:g}",
         "host: until a call returns, the GPU idle; device: sum of timestamps; wall: many steps, one wait, per step",
         *first_lines(found["first_call"]),
     ]
     if others:
-        lines.append("the columns at the right say how many times faster a row is than that peer")
-    report.show(lines, bold=1)
-    if launches:
-        report.show(["", *launch_lines(rows)], bold=2)
+        said.append("the columns at the right say how many times faster a row is than that peer")
+    return [*said, "", *launch_lines(rows)] if launches else said
 
 
 def first_lines(first: dict[str, dict[str, float]]) -> list[str]:
