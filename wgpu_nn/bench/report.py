@@ -152,11 +152,11 @@ def deliver(
         plot.draw(chart(), args.plot)
 
 
-def writable(path: Path | None, option: str = "--json") -> None:
+def writable(path: Path | None, option: str = "--json", command: str = "bench") -> None:
     """Raise if there is no folder for a file."""
     if path is not None and not path.parent.is_dir():
         raise ConfigError(
-            f"bench: expected a folder {path.parent} for {option}, got none; make it, or choose another file"
+            f"{command}: expected a folder {path.parent} for {option}, got none; make it, or choose another file"
         )
 
 

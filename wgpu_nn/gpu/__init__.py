@@ -4,6 +4,7 @@ from wgpu_nn.gpu.adapter import Adapter, adapters, choose
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
+from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.stream import Bound
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "Counts",
     "Gpu",
     "Kernel",
+    "Launched",
     "PoolStats",
+    "Profile",
     "Segment",
+    "Submit",
     "adapters",
     "choose",
 ]

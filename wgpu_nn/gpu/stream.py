@@ -22,6 +22,7 @@ from wgpu_nn.gpu.pool import Block, Buffer, Segment
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
+    from wgpu_nn.gpu.profile import Profile
 
 SLOTS = 256  # launches with parameters that one submit can hold
 BATCH = 64  # launches after which a batch goes to the GPU, so that it works while Python records the next
@@ -55,6 +56,7 @@ class Stream:
         self._staging: dict[int, wgpu.GPUBuffer] = {}
         self._one = ffi.new("WGPUCommandBuffer[1]")
         self._lock = threading.RLock()
+        self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
@@ -79,6 +81,8 @@ class Stream:
                 self._slots += 1
             for b in buffers:
                 b.block.batch = self._batch
+            if self.observer is not None:
+                self.observer.bound(group._internal, sum(b.nbytes for b in buffers))
             self._launches.append((pipeline._internal, group._internal, offset, grid))
             if len(self._launches) >= BATCH:
                 self.flush()
@@ -106,6 +110,10 @@ class Stream:
             self._gpu.counts.bind_groups += 1
         return found
 
+    def parameters(self, offset: int) -> bytes:
+        """Return what a recorded launch was given as parameters."""
+        return bytes(self._params[offset : offset + PARAMS_BYTES])
+
     # --- replay ----------------------------------------------------------------------------------------------------
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
@@ -118,6 +126,8 @@ class Stream:
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
             group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
             self._gpu.counts.bind_groups += 1
+            if self.observer is not None:
+                self.observer.bound(group._internal, sum(p.nbytes for p in places))
             return Bound((pipeline._internal, group._internal, -1, grid), group)
 
     def replay(
@@ -137,7 +147,7 @@ class Stream:
                 libf.wgpuQueueWriteBuffer(
                     self._queue._internal, place.buffer.block.raw._internal, place.offset, raw, len(raw)
                 )
-            commands = Commands(self._device)
+            commands = Commands(self._device, self.observer)
             for source, target in before:
                 commands.copy(source, target)
             commands.launch(launches)
@@ -191,7 +201,7 @@ class Stream:
         if slots:
             # Queue order makes one arena enough: this write lands after the previous submit and before this one.
             self._queue.write_buffer(self._arena, 0, memoryview(self._params)[: slots * self._step])
-        commands = Commands(self._device)
+        commands = Commands(self._device, self.observer)
         commands.launch(launches)
         if copy is not None:
             block, offset, target, nbytes = copy
@@ -206,6 +216,8 @@ class Stream:
             lib.wgpuCommandBufferRelease(buffer)
         self._gpu.counts.submits += 1
         self._gpu.counts.launches += launches
+        if self.observer is not None:
+            self.observer.submitted()
 
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:
