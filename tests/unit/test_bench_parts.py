@@ -160,3 +160,8 @@ def test_the_widest_table_fits_110_columns() -> None:
     }
     lines = step.lines(found, rows, True)
     assert max(map(len, lines)) <= 110 and any(line.count("2740x") == 4 for line in lines)
+    short = step.markdown(found, rows)
+    assert short[0].startswith("| engine ") and len({len(line) for line in short[:7]}) == 1 and "jax" not in short[7]
+    groups = step.chart(found).groups
+    assert [(g.title, [b.engine for b in g.bars]) for g in groups] == [("training", titles), ("inference", [])]
+    assert [b.peer for b in groups[0].bars] == [False, True, True, True, True]

@@ -17,20 +17,22 @@ NAME = 24  # letters of a kernel's name in the table
 SIZES = 36
 # Words that say where elements lie, not how many there are.
 PLACES = (
-    "stride",
-    "start",
-    "offset",
-    "step",
-    "number",
-    "_row",
-    "_inner",
-    "_column",
-    "_batch",
-    "a_",
-    "b_",
-    "leaf",
-    "size",
-    "total",
+    *(
+        "stride",
+        "start",
+        "offset",
+        "_step",
+        "number",
+        "_row",
+        "_inner",
+        "_column",
+        "_batch",
+        "a_",
+        "b_",
+        "leaf",
+        "size",
+    ),
+    *("total", "pad_", "per_", "sums_"),
 )
 HEADS = (
     ("", "kernel"), ("", "launches"), ("total", "us"), ("one", "us"), ("share", "of GPU"), ("bytes", "bound"),
