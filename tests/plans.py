@@ -7,9 +7,10 @@ from typing import Any
 
 from tests.cases import CASES, VIEWS, Arg, Case
 from wgpu_nn.backends.wgpu import execute
-from wgpu_nn.dtype import DType, Float, Kind
+from wgpu_nn.dtype import F32, DType, Float, Kind
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels import Grid, Target, Template, View, Words, whole
+from wgpu_nn.kernels.peak import run_peak
 from wgpu_nn.ops import DEFAULT_DTYPES, infer
 from wgpu_nn.shape import Shape
 
@@ -69,5 +70,6 @@ def plan_all() -> list[Plans]:
         for op in ("sum", "argmax"):
             plans.run(op, [long], {"axes": (1,), "keepdim": False})
         plans.run("softmax", [long], {"axis": 1})
+        run_peak(plans, plans.empty((2,), F32), 5, plans.empty((70,), F32))
         out.append(plans)
     return out

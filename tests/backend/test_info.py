@@ -68,3 +68,13 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert "usage: wgpu-nn" in capsys.readouterr().err
+
+
+def test_explain_chooses_for_this_machines_adapter(capsys: pytest.CaptureFixture[str], gpu_device: Device):
+    assert main(["explain", "matmul", "64", "64", "64"]) == 0
+    out = capsys.readouterr().out
+    limits = gpu_device.gpu.limits
+    assert gpu_device.gpu.adapter.name in out
+    assert f"{limits['max-compute-invocations-per-workgroup']} invocations" in " ".join(out.split())
+    assert main(["explain", "matmul", "64", "64", "64", "--adapter", "no such"]) == 1
+    assert "--adapter gpu and --adapter software need none" in capsys.readouterr().err

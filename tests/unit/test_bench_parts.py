@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wgpu_nn.bench import report, step
+from wgpu_nn.bench import compare, report, step
 from wgpu_nn.bench.engine import Engine, Facts, Label
 from wgpu_nn.bench.peers import Peer, PeerError, opened
 from wgpu_nn.bench.timing import Round, alternating, steps_of_a_round, time_round
@@ -102,18 +102,18 @@ def test_the_list_of_peers_is_checked() -> None:
 
 def test_losses_that_differ_or_are_no_numbers_fail() -> None:
     for trouble, agrees in (("", True), ("wrong", False), ("nan", False)):
-        row = step.Row(Fake(label(), trouble=trouble), False)
-        step.compare(row, LOSSES)
+        row = compare.Row(Fake(label(), trouble=trouble), False, 1e-4)
+        compare.compare(row, LOSSES)
         assert row.agrees == agrees, trouble
 
 
 def test_ratios_say_how_many_times_faster_and_only_among_the_same_work() -> None:
     ours, peer, other = (
-        step.Row(Fake(label(work=work), wall_us), False)
+        compare.Row(Fake(label(work=work), wall_us), False, 1e-4)
         for work, wall_us in (("train", 50.0), ("train", 200.0), ("infer", 10.0))
     )
     assert ours.over(peer) is None  # not timed yet
-    step.time_rows([ours, peer, other], 3, None)
+    compare.time_rows([ours, peer, other], 3, None)
     assert ours.over(peer) == 4.0 and peer.over(ours) == 0.25 and ours.over(other) is None
     assert len(ours.rounds) == 3 and ours.rounds[0].steps == 1000
 
@@ -140,16 +140,16 @@ def test_json_has_null_for_what_is_no_number(tmp_path: Path) -> None:
         report.writable(tmp_path / "none" / "x.json")
 
 
-def test_the_widest_table_fits_110_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_widest_table_fits_110_columns() -> None:
     titles = ["captured inference", "torch CUDA", "torch CUDA graph", "torch CPU", "tinygrad WEBGPU"]
     rows = [
-        step.Row(Fake(Label(t, t, "train", ("torch", "graph")), 274_000.0 if n else 100.0), n > 0)
+        compare.Row(Fake(Label(t, t, "train", ("torch", "graph")), 274_000.0 if n else 100.0), n > 0, 1e-4)
         for n, t in enumerate(titles)
     ]
     for row in rows:
-        step.compare(row, LOSSES)
+        compare.compare(row, LOSSES)
         row.facts = Facts(launches=156, submits=156, device_us=274_000.0)
-    step.time_rows(rows, 1, 1)
+    compare.time_rows(rows, 1, 1)
     times = {"import_s": 0.5, "device_s": 1.0, "step_s": 12.0}
     found = {
         "environment": {"adapter": {"name": "GPU", "kind": "k", "api": "a", "driver": ""}, "peers": {}},
@@ -158,6 +158,10 @@ def test_the_widest_table_fits_110_columns(capsys: pytest.CaptureFixture[str]) -
         "rows": [step.described(row, rows, 64) for row in rows],
         "absent": {"jax": "needs " + "packages " * 30},
     }
-    step.show(found, rows, True)
-    lines = capsys.readouterr().out.splitlines()
+    lines = step.lines(found, rows, True)
     assert max(map(len, lines)) <= 110 and any(line.count("2740x") == 4 for line in lines)
+    short = step.markdown(found, rows)
+    assert short[0].startswith("| engine ") and len({len(line) for line in short[:7]}) == 1 and "jax" not in short[7]
+    groups = step.chart(found).groups
+    assert [(g.title, [b.engine for b in g.bars]) for g in groups] == [("training", titles), ("inference", [])]
+    assert [b.peer for b in groups[0].bars] == [False, True, True, True, True]

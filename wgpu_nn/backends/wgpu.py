@@ -110,13 +110,16 @@ class Wgpu:
 @functools.cache
 def target_of(gpu: Gpu) -> Target:
     """Return what the choice of kernel variants depends on."""
+    return target_from(gpu.software, gpu.limits)
+
+
+def target_from(software: bool, limits: Mapping[str, int]) -> Target:
+    """Return the target of a device with these limits, by WebGPU's names."""
     return Target(
-        software=gpu.software,
-        invocations=min(
-            gpu.limits["max-compute-invocations-per-workgroup"], gpu.limits["max-compute-workgroup-size-x"]
-        ),
-        storage=gpu.limits["max-compute-workgroup-storage-size"],
-        bindings=min(gpu.limits["max-storage-buffers-per-shader-stage"], 16),
+        software=software,
+        invocations=min(limits["max-compute-invocations-per-workgroup"], limits["max-compute-workgroup-size-x"]),
+        storage=limits["max-compute-workgroup-storage-size"],
+        bindings=min(limits["max-storage-buffers-per-shader-stage"], 16),
     )
 
 

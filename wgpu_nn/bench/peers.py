@@ -25,7 +25,7 @@ class PeerError(WgpuNNError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """``module`` has ``engines(batch) -> (list of Engine, what they are)``, called in the peer's process."""
+    """``module`` has ``engines(work) -> (list of Engine, what they are)``, called in the peer's process."""
 
     name: str
     packages: tuple[str, ...]
@@ -50,14 +50,14 @@ class Remote:
 
 
 @contextmanager
-def opened(peer: Peer, batch: int) -> Iterator[tuple[list[Engine], str]]:
-    """Start a peer's process and return its engines, and what they are; raise PeerError if it cannot be had."""
+def opened(peer: Peer, work: object) -> Iterator[tuple[list[Engine], str]]:
+    """Start a peer's process and return its engines for ``work``, and what they are; raise PeerError if it cannot be had."""
     absent = [package for package in peer.packages if importlib.util.find_spec(package) is None]
     if absent:
         raise PeerError(f"needs {' and '.join(absent)}, not installed; {peer.install}")
     context = multiprocessing.get_context("spawn")  # a fork would share our device's threads and locks
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, peer.module, batch), daemon=True)
+    process = context.Process(target=serve, args=(there, peer.module, work), daemon=True)
     process.start()
     there.close()
 
@@ -87,12 +87,12 @@ def opened(peer: Peer, batch: int) -> Iterator[tuple[list[Engine], str]]:
         process.close()
 
 
-def serve(pipe: Connection, module: str, batch: int) -> None:
+def serve(pipe: Connection, module: str, work: object) -> None:
     """Answer calls of engines' methods until the pipe closes; this runs in the peer's process."""
     engines: list[Engine] = []
 
     def load() -> tuple[list[Label], str]:
-        found, about = importlib.import_module(module).engines(batch)
+        found, about = importlib.import_module(module).engines(work)
         engines.extend(found)
         return [e.label for e in engines], about
 

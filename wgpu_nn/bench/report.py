@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -9,13 +10,14 @@ import os
 import platform
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import wgpu_nn
+from wgpu_nn.bench import plot
 from wgpu_nn.errors import ConfigError
 from wgpu_nn.tensor import Device
 
@@ -40,16 +42,38 @@ def ratio(value: float | None) -> str:
     return f"{value:{digits}}x"
 
 
+def share(value: float | None) -> str:
+    """Return a part of a whole: 81%, 3.2%."""
+    if value is None:
+        return NONE
+    return f"{value:.0%}" if value >= 0.0995 else f"{value:.1%}"
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table that is aligned as text too: names at the left, numbers at the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows)]
+    line = lambda cells: (
+        "| "
+        + " | ".join(cell.ljust(w) if n == 0 else cell.rjust(w) for n, (cell, w) in enumerate(zip(cells, widths)))
+        + " |"
+    )
+    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:]), ""])
+    return [line(heads), rule, *(line(row) for row in rows)]
+
+
 def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, two for the heads; the first column stands left, the others right.
 
-    A row of two cells where there are more columns is a name and a remark, which is wrapped.
+    A row of two cells where there are more columns is a name and a remark, which is wrapped; a row of one is a title.
     """
     full = [row for row in rows if len(row) == len(heads)]
-    names = max(len(row[0]) for row in [*heads[:1], *rows])
+    names = max(len(row[0]) for row in [*heads[:1], *rows] if len(row) > 1)
     widths = [max(len(c) for c in (*heads[n], *(r[n] for r in full))) for n in range(1, len(heads))]
     lines: list[str] = []
     for cells in (*([head[n] for head in heads] for n in range(2)), *rows):
+        if len(cells) == 1:
+            lines.append(cells[0])
+            continue
         if len(cells) == len(heads):
             rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths)]
         else:
@@ -95,11 +119,44 @@ def environment(device: Device) -> dict[str, Any]:
     }
 
 
-def writable(path: Path | None) -> None:
-    """Raise, before minutes are spent, if there is no folder for a file."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where findings go."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save what was found, raw rounds and all")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was found, as a PNG")
+    parser.add_argument("--table", action="store_true", help="print a short Markdown table, to be pasted into an issue")
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Raise, before minutes are spent, if what was found cannot be put down as asked."""
+    writable(args.json, "--json")
+    writable(args.plot, "--plot")
+    if args.plot is not None:
+        plot.check()
+
+
+def deliver(
+    args: argparse.Namespace,
+    found: dict[str, Any],
+    lines: Sequence[str],
+    markdown: Sequence[str],
+    chart: Callable[[], plot.Chart],
+) -> None:
+    """Print the report, or the short table if that is asked for, and write the files."""
+    if args.table:
+        print("\n".join(markdown))
+    else:
+        show(lines, bold=1)
+    if args.json is not None:
+        save(args.json, found)
+    if args.plot is not None:
+        plot.draw(chart(), args.plot)
+
+
+def writable(path: Path | None, option: str = "--json", command: str = "bench") -> None:
+    """Raise if there is no folder for a file."""
     if path is not None and not path.parent.is_dir():
         raise ConfigError(
-            f"bench: expected a folder {path.parent} for --json, got none; make it, or choose another file"
+            f"{command}: expected a folder {path.parent} for {option}, got none; make it, or choose another file"
         )
 
 

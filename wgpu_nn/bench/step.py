@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import statistics
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any
 
 from wgpu_nn.bench import report
-from wgpu_nn.bench.engine import Engine, Facts
+from wgpu_nn.bench.compare import Row, compare, peers_of, positive, time_rows
 from wgpu_nn.bench.peers import Peer, PeerError, opened
-from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, RATE, STEPS
-from wgpu_nn.bench.timing import Round, alternating, steps_of_a_round
+from wgpu_nn.bench.plot import Bar, Chart, Group
+from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, IMAGE, INFER, RATE, STEPS, TRAIN
 from wgpu_nn.tensor import Device
 
 TORCH = Peer("torch", ("torch",), "pip install torch", "wgpu_nn.bench.step_torch")
@@ -27,51 +24,6 @@ HEADS = (
     ("", "engine"), ("", "launches"), ("", "submits"), ("host", "us"), ("device", "us"), ("wall", "us"),
     ("images", "/s"), ("", "losses"),
 )  # fmt: skip
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Row:
-    """What is found out about an engine; ``failure`` says why a peer is given up."""
-
-    engine: Engine
-    peer: bool
-    outcome: list[float] = field(default_factory=list)
-    difference: float | None = None
-    facts: Facts = field(default_factory=Facts)
-    steps: int = 0
-    rounds: list[Round] = field(default_factory=list)
-    failure: str | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Whether all losses are those of NumPy; NaN is not."""
-        return self.difference is not None and self.difference <= TOLERANCE
-
-    @property
-    def host_us(self) -> float | None:
-        return statistics.median(r.host_us for r in self.rounds) if self.rounds else None
-
-    @property
-    def wall_us(self) -> float | None:
-        return statistics.median(r.wall_us for r in self.rounds) if self.rounds else None
-
-    def over(self, other: Row) -> float | None:
-        """Return how many times faster this row is than ``other``, if both do the same work."""
-        mine, its = self.wall_us, other.wall_us
-        if mine is None or its is None or self.engine.label.work != other.engine.label.work:
-            return None
-        return its / mine
-
-    def attempt(self, ask: Callable[[], T], default: T) -> T:
-        """Return what the engine answers, or ``default`` if it is a peer and breaks off, now or earlier."""
-        if self.failure is None:
-            try:
-                return ask()
-            except PeerError as error:
-                self.failure = str(error)
-        return default
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,37 +38,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=positive, default=ROUNDS, metavar="N", help=f"rounds of each engine ({ROUNDS})"
     )
     parser.add_argument("--launches", action="store_true", help="show the GPU time of each launch of the captured step")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save what was found, raw rounds and all")
-
-
-def positive(text: str) -> int:
-    """Return a number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value
+    report.arguments(parser)
 
 
 def peers(text: str) -> tuple[Peer, ...]:
     """Return the peers that a list like ``torch,tinygrad`` names."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"expected some of {', '.join(PEERS)}, got {unknown[0]!r}")
-    return tuple(PEERS[name] for name in dict.fromkeys(names))
+    return peers_of(PEERS, text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, time and report; 1 if an engine's losses are not NumPy's, else 0."""
     from wgpu_nn.bench import step_ours
 
-    report.writable(args.json)
+    report.check_outputs(args)
     device = Device(args.device).autodiff()
     environment = report.environment(device)
     report.progress("bench step: first calls, in fresh interpreters")
     first = [step_ours.first_call(args.device, args.batch) for _ in range(2)]
     with ExitStack() as stack:
-        rows = [Row(engine, False) for engine in step_ours.engines(device, args.batch)]
+        rows = [Row(engine, False, TOLERANCE) for engine in step_ours.engines(device, args.batch)]
         absent: dict[str, str] = {}
         about: dict[str, str] = {}
         for peer in args.against:
@@ -125,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             except PeerError as error:
                 absent[peer.name] = str(error)
             else:
-                rows += [Row(engine, True) for engine in engines]
+                rows += [Row(engine, True, TOLERANCE) for engine in engines]
         reference = step_ours.reference(args.batch)
         for row in rows:
             report.progress(f"bench step: {row.engine.label.title}: losses, counts")
@@ -149,31 +89,8 @@ def run(args: argparse.Namespace) -> int:
         "rows": [described(row, rows, args.batch) for row in rows],
         "absent": absent,
     }
-    show(found, rows, args.launches)
-    if args.json is not None:
-        report.save(args.json, found)
-    return 0 if all(row.agrees or row.failure for row in rows) else 1
-
-
-def compare(row: Row, reference: list[float]) -> None:
-    """Find out whether an engine takes the same steps as NumPy does, and what its steps cost."""
-    row.outcome = row.attempt(row.engine.outcome, [])
-    if row.outcome:
-        differences = [abs(x - y) for x, y in zip(row.outcome, reference)]
-        row.difference = max(differences, key=lambda d: (d != d, d))  # NaN counts as the largest
-    row.facts = row.attempt(row.engine.facts, Facts())
-
-
-def time_rows(rows: list[Row], rounds: int, steps: int | None) -> None:
-    """Time the engines in rounds, by turns; a peer that breaks off is left out from then on."""
-    for row in rows:
-        pace = row.attempt(lambda row=row: row.engine.round(2), None)
-        if pace is not None:
-            row.steps = steps or steps_of_a_round(pace.wall_us)
-    for row in alternating(rows, rounds):
-        found = row.attempt(lambda row=row: row.engine.round(row.steps), None)
-        if found is not None:
-            row.rounds.append(found)
+    report.deliver(args, found, lines(found, rows, args.launches), markdown(found, rows), lambda: chart(found))
+    return 0 if all(row.good for row in rows) else 1
 
 
 def described(row: Row, rows: list[Row], batch: int) -> dict[str, Any]:
@@ -197,8 +114,8 @@ def described(row: Row, rows: list[Row], batch: int) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any], rows: list[Row], launches: bool) -> None:
-    """Print the table and what belongs to it."""
+def table(found: dict[str, Any], rows: list[Row]) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Return heads and cells; an engine that cannot be had is a name and a remark."""
     others = [row for row in rows if row.peer and row.rounds]
     heads = [*HEADS, *(row.engine.label.head for row in others)]
     cells: list[list[str]] = []
@@ -210,26 +127,60 @@ def show(found: dict[str, Any], rows: list[Row], launches: bool) -> None:
         agrees = "ok" if row.agrees else "FAILED"
         ratios = [report.ratio(row.over(other)) for other in others]
         cells.append([said["title"], *(report.count(x) for x in numbers), agrees, *ratios])
-    cells += [[name, f"not available: {why}"] for name, why in found["absent"].items()]
+    return heads, cells + [[name, f"not available: {why}"] for name, why in found["absent"].items()]
+
+
+def markdown(found: dict[str, Any], rows: list[Row]) -> list[str]:
+    """Return the table in short, to be pasted into an issue."""
+    heads, cells = table(found, rows)
+    adapter, versions = found["environment"]["adapter"], found["environment"]["peers"].values()
+    full = [row for row in cells if len(row) == len(heads)]
+    titles = [" ".join(part for part in head if part).replace("- ", "") for head in heads]
+    about = f"training step, batch {found['settings']['batch']}, on {adapter['name']}"
+    return [*report.markdown(titles, full), "", "; ".join([about, *versions])]
+
+
+def chart(found: dict[str, Any]) -> Chart:
+    """Return the picture of it: images a second, by the work that engines do."""
+    works = {TRAIN: "training", INFER: "inference"}
+    groups = [
+        Group(
+            title,
+            [
+                Bar(row["title"], row["images_per_s"], row["peer"], "" if row["ok"] else "FAILED")
+                for row in found["rows"]
+                if row["work"] == work and row["wall_us"]
+            ],
+        )
+        for work, title in works.items()
+    ]
+    batch = found["settings"]["batch"]
+    return Chart(
+        f"the spec page's CNN, batch {batch}, on {found['environment']['adapter']['name']}",
+        "images a second: longer is better",
+        groups,
+    )
+
+
+def lines(found: dict[str, Any], rows: list[Row], launches: bool) -> list[str]:
+    """Return the table and what belongs to it."""
     adapter, batch = found["environment"]["adapter"], found["settings"]["batch"]
-    lines = report.table(heads, cells)
+    others = [row for row in rows if row.peer and row.rounds]
     largest = max((row.difference for row in rows if row.difference is not None), default=0.0)
-    lines = [
+    said = [
         f"training step of the spec page's CNN, batch {batch}, Adam, dropout {DROPOUT:g}",
         f"on {adapter['name']} ({adapter['kind']}, {adapter['api']}, {adapter['driver'] or 'unknown driver'})",
         *(f"against {about}" for about in found["environment"]["peers"].values()),
         "",
-        *lines,
+        *report.table(*table(found, rows)),
         "",
         f"losses: {STEPS} steps without dropout, against NumPy: largest difference {largest:.1e}, allowed {TOLERANCE:g}",
         "host: until a call returns, the GPU idle; device: sum of timestamps; wall: many steps, one wait, per step",
         *first_lines(found["first_call"]),
     ]
     if others:
-        lines.append("the columns at the right say how many times faster a row is than that peer")
-    report.show(lines, bold=1)
-    if launches:
-        report.show(["", *launch_lines(rows)], bold=2)
+        said.append("the columns at the right say how many times faster a row is than that peer")
+    return [*said, "", *launch_lines(rows)] if launches else said
 
 
 def first_lines(first: dict[str, dict[str, float]]) -> list[str]:

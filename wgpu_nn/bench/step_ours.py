@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ import numpy as np
 
 import wgpu_nn
 from wgpu_nn.bench.engine import Facts, Label
+from wgpu_nn.bench.facts import facts_of
 from wgpu_nn.bench.step_work import CLASSES, DROPOUT, HIDDEN, INFER, RATE, STEPS, TRAIN, drawn
 from wgpu_nn.bench.timing import Round, time_round
 from wgpu_nn.errors import DeviceError
@@ -25,9 +24,6 @@ from wgpu_nn.optim import AdamConfig
 from wgpu_nn.tensor import Device, Tensor, tensor
 from wgpu_nn.train import Captured, capture
 
-WARM = 3  # calls after which nothing is compiled or allocated any more
-PROFILES = 7
-BUSY = 0.1  # seconds of steps before each
 TOGETHER = 8  # calls that share a submit, in the rows of that name
 
 Work = Callable[[], Tensor]
@@ -98,43 +94,10 @@ class Ours:
 
     def facts(self) -> Facts:
         work, captured = self._work
-        for _ in range(WARM):
-            work()
-        self._device.sync()
-        gc.collect()
-        gpu = self._device.gpu
-        before, created = gpu.counts.copy(), gpu.pool.stats().created
-        work()
-        self._device.sync()
-        since, allocated = gpu.counts.since(before), gpu.pool.stats().created - created
-        launches = () if captured is None else profile(work, captured)
-        return Facts(
-            launches=since.launches,
-            submits=since.submits,
-            compiled=since.pipelines,
-            allocated=allocated,
-            device_us=sum(us for _, us in launches) if launches else None,
-            launch_us=launches,
-        )
+        return facts_of(self._device, work, captured)
 
     def round(self, steps: int) -> Round:
         return time_round(self._work[0], self._device.sync, steps)
-
-
-def profile(work: Work, captured: Captured[..., Tensor]) -> tuple[tuple[str, float], ...]:
-    """Return kernel and microseconds of each launch, medians of a few runs; nothing if the adapter has no timestamps."""
-    found: list[list[tuple[str, float]]] = []
-    for _ in range(PROFILES):
-        # An idle GPU lowers its clocks (an H100 to a fifth): the timed run stands in a queue of others.
-        start = time.perf_counter()
-        while time.perf_counter() - start < BUSY:
-            work()
-        try:
-            found.append(captured.steps[-1].step.profile())
-        except DeviceError:
-            return ()
-    times = [[seconds for _, seconds in run] for run in found]
-    return tuple((name, statistics.median(t) * 1e6) for (name, _), t in zip(found[0], zip(*times)))
 
 
 def engines(device: Device, batch: int) -> list[Ours]:

@@ -82,8 +82,8 @@ class Tinygrad:
         return time_round(self._step, self._wait, steps)
 
 
-def engines(batch: int) -> tuple[list[Engine], str]:
-    """Return the one row. tinygrad reads its device from the environment, of this process alone, when it is loaded."""
+def choose_webgpu() -> None:
+    """Let tinygrad run on WEBGPU: it reads its device from the environment, of this process alone, when it is loaded."""
     os.environ["DEV"] = "WEBGPU"
     if "WEBGPU_PATH" not in os.environ and sys.platform != "win32":  # there tinygrad looks into pydawn by itself
         import pydawn
@@ -91,6 +91,15 @@ def engines(batch: int) -> tuple[list[Engine], str]:
         suffix = "dylib" if sys.platform == "darwin" else "so"
         library = f"libwebgpu_dawn_{platform.machine()}.{suffix}"
         os.environ["WEBGPU_PATH"] = str(Path(pydawn.__path__[0]) / "lib" / library)
-    label = Label("tinygrad", "tinygrad WEBGPU", TRAIN, ("tiny-", "grad"))
+
+
+def about() -> str:
+    """Return what tinygrad's engines are."""
     version = importlib.metadata.version
-    return [Tinygrad(label, batch)], f"tinygrad {version('tinygrad')} WEBGPU, dawn-python {version('dawn-python')}"
+    return f"tinygrad {version('tinygrad')} WEBGPU, dawn-python {version('dawn-python')}"
+
+
+def engines(batch: int) -> tuple[list[Engine], str]:
+    """Return the one row."""
+    choose_webgpu()
+    return [Tinygrad(Label("tinygrad", "tinygrad WEBGPU", TRAIN, ("tiny-", "grad")), batch)], about()

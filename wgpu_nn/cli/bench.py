@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 
-from wgpu_nn.bench import step
+from wgpu_nn.bench import ops, step
 from wgpu_nn.cli.command import Command
 
 BENCHMARKS: tuple[Command, ...] = (
@@ -15,6 +16,17 @@ BENCHMARKS: tuple[Command, ...] = (
         "run in the same run, by turns, in processes of their own, and on the devices that they choose.",
         arguments=step.arguments,
         run=step.run,
+    ),
+    *(
+        Command(
+            name=b.name,
+            help=", ".join(b.kinds),
+            description=f"Time {', '.join(b.kinds)}: ours as one captured function, and peers in the same run, by turns, in "
+            "processes of their own. Results are compared with NumPy in double precision first.",
+            arguments=functools.partial(ops.arguments, b),
+            run=functools.partial(ops.run, b),
+        )
+        for b in ops.BENCHMARKS
     ),
 )
 

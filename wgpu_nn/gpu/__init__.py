@@ -5,6 +5,7 @@ from wgpu_nn.gpu.commands import Transfer, transfer
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
+from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
@@ -15,9 +16,12 @@ __all__ = [
     "Counts",
     "Gpu",
     "Kernel",
+    "Launched",
     "PoolStats",
+    "Profile",
     "Replay",
     "Segment",
+    "Submit",
     "Transfer",
     "adapters",
     "choose",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wgpu
 from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.gpu.pool import Segment
+
+if TYPE_CHECKING:
+    from wgpu_nn.gpu.profile import Profile
 
 Grid = tuple[int, int, int]
 Launch = tuple[Any, Any, int, Grid]  # pipeline, bind group, offset of the parameters or -1, workgroups
@@ -21,10 +24,10 @@ _offset = ffi.new("uint32_t[1]")
 class Commands:
     """Records in order. Calls on ``lib`` only record; what is wrong with them is reported when the buffer is finished."""
 
-    __slots__ = ("_device", "_raw")
+    __slots__ = ("_device", "_observer", "_raw")
 
-    def __init__(self, device: wgpu.GPUDevice) -> None:
-        self._device = device
+    def __init__(self, device: wgpu.GPUDevice, observer: Profile | None = None) -> None:
+        self._device, self._observer = device, observer
         self._raw = libf.wgpuDeviceCreateCommandEncoder(device._internal, ffi.NULL)
 
     def copy(self, copy: Transfer) -> None:
@@ -35,6 +38,9 @@ class Commands:
     def launch(self, launches: Sequence[Launch]) -> None:
         """Dispatch all of ``launches`` in one pass; each sees what those before it wrote."""
         if not launches:
+            return
+        if self._observer is not None:
+            self._observer.encode(self._raw, launches)
             return
         compute = lib.wgpuCommandEncoderBeginComputePass(self._raw, ffi.NULL)
         encode(compute, launches)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import wgpu
 
@@ -108,6 +110,10 @@ class Gpu:
             self._pipelines[kernel, trusted] = found
             self.counts.pipelines += 1
         return found
+
+    def compiled(self) -> Iterator[tuple[Kernel, Any]]:
+        """Yield every kernel compiled so far with its raw pipeline, by which launches name it."""
+        return ((kernel, pipeline._internal) for (kernel, _), pipeline in self._pipelines.items())
 
     def destroy(self) -> None:
         """Give the device back; every later use of it raises DeviceLostError."""

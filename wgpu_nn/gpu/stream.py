@@ -23,6 +23,7 @@ from wgpu_nn.gpu.staging import LARGEST, Staging
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
+    from wgpu_nn.gpu.profile import Profile
 
 SLOTS = 256  # launches with parameters that one submit can hold
 BATCH = 64  # eager launches after which a batch goes to the GPU, so that it works while Python records the next
@@ -71,6 +72,7 @@ class Stream:
         self._landing: dict[int, wgpu.GPUBuffer] = {}  # where reads arrive, by size
         self._one = ffi.new("WGPUCommandBuffer[1]")
         self._lock = threading.RLock()
+        self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
@@ -93,6 +95,8 @@ class Stream:
                 offset = self._slots * self._step
                 self._params[offset : offset + len(params)] = params
                 self._slots += 1
+            if self.observer is not None:
+                self.observer.bound(group._internal, sum(b.nbytes for b in buffers))
             self._record((pipeline._internal, group._internal, offset, grid))
             self._eager += 1
             if self._eager >= BATCH:
@@ -136,6 +140,10 @@ class Stream:
             self._gpu.counts.bind_groups += 1
         return found
 
+    def parameters(self, offset: int) -> bytes:
+        """Return what a recorded launch was given as parameters."""
+        return bytes(self._params[offset : offset + PARAMS_BYTES])
+
     # --- replay ----------------------------------------------------------------------------------------------------
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
@@ -148,6 +156,8 @@ class Stream:
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
             group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
             self._gpu.counts.bind_groups += 1
+            if self.observer is not None:
+                self.observer.bound(group._internal, sum(p.nbytes for p in places))
             return Bound((pipeline._internal, group._internal, -1, grid), group)
 
     def replay(
@@ -216,7 +226,7 @@ class Stream:
             # Queue order makes one arena enough: this write lands after the previous submit and before this one.
             self._queue.write_buffer(self._arena, 0, memoryview(self._params)[: slots * self._step])
         sealed = self._staging.seal()
-        commands = Commands(self._device)
+        commands = Commands(self._device, self.observer)
         launches = 0
         for part in parts:
             if isinstance(part, list):
@@ -236,6 +246,8 @@ class Stream:
             lib.wgpuCommandBufferRelease(buffer)
         self._gpu.counts.submits += 1
         self._gpu.counts.launches += launches
+        if self.observer is not None:
+            self.observer.submitted()
 
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:

@@ -109,6 +109,13 @@ class Step:
         times = self._gpu.stream.timed(next(reversed(self._variants.values())).bound)
         return [(d.kernel.name, t) for d, t in zip(self._plan.dispatches, times, strict=True)]
 
+    def repeat(self, count: int) -> None:
+        """Launch all ``count`` times more with one submit, on the buffers of the last call; state changes as by calls."""
+        if not self._variants:
+            raise CaptureError("repeat: the step was not called yet; call it once before")
+        last = next(reversed(self._variants.values()))
+        self._gpu.stream.replay(Replay(last.launches * count, last.bound), (), None, submit=True)
+
     def rebind(self, ref: Ref, place: Segment) -> None:
         """Let a state that is only read live elsewhere from now on."""
         self._places[self._plan.states[ref]] = place

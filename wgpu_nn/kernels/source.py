@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
+import struct
 from pathlib import Path
 
 from wgpu_nn.gpu import Kernel
 
 _FUNCTION = re.compile(r"^(?://[^\n]*\n)*(?:fn|const) (\w+)", re.MULTILINE)
+_WORD = re.compile(
+    r"^fn (\w+)\(\) -> u32 \{ return (?:params\[(\d+)\]\.([xyzw])|(\d+)u); \}$",
+    re.MULTILINE,
+)
 _NAME = re.compile(r"\b[A-Za-z_]\w*\b")
 
 
@@ -76,6 +81,18 @@ def words(names: tuple[str, ...], values: tuple[int, ...] | None) -> str:
         value = f"params[{k // 4}].{'xyzw'[k % 4]}" if values is None else f"{values[k] & 0xFFFFFFFF}u"
         lines.append(f"fn {name}() -> u32 {{ return {value}; }}")
     return "\n".join(lines)
+
+
+def sizes(code: str, params: bytes = b"") -> dict[str, int]:
+    """Return what ``words`` wrote into a kernel's text, by name, in order; eager launches have the values in ``params``."""
+    found: dict[str, int] = {}
+    given = struct.unpack(f"<{len(params) // 4}I", params)
+    for name, place, lane, constant in _WORD.findall(code.partition("\n// --- header: ")[2]):
+        if constant:
+            found[name] = int(constant)
+        elif given:
+            found[name] = given[4 * int(place) + "xyzw".index(lane)]
+    return found
 
 
 def bindings(stored: tuple[tuple[str, str, str], ...], params: bool) -> str:

@@ -1,0 +1,98 @@
+"""``wgpu-nn explain``: what it says is what planners plan, without an adapter; and bad input is one line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.plans import TARGETS, Plans
+from wgpu_nn.cli import explain, main
+from wgpu_nn.kernels.source import folder
+from wgpu_nn.ops import OPS, Category
+
+SIZES = {"[BATCH] M K N": [7, 33, 20], explain.CONV: [2, 3, 9, 8, 4, 3, 1]}
+
+
+@pytest.mark.parametrize("adapter", TARGETS)
+@pytest.mark.parametrize("op", explain.FORMS)
+def test_every_op_is_explained_as_it_is_planned(op: str, adapter: str) -> None:
+    asked = explain.asked_of(op, SIZES.get(explain.FORMS[op].sizes, [5, 70]), [-1])
+    target, title = explain.target_of(adapter)
+    lines = explain.explain(asked, target, title, eager=False, wgsl=False)
+    plans = Plans(target)
+    plans.run(op, [plans.empty(shape, dtype) for shape, dtype in asked.operands], dict(asked.attrs))
+    heads = [line for line in lines if re.match(r"\d+\. ", line)]
+    assert len(heads) == len(plans.launches) > 0
+    for n, (head, (kernel, _, grid)) in enumerate(zip(heads, plans.launches, strict=True), start=1):
+        assert head.startswith(f"{n}. {kernel.name}: shaders/{kernel.source}, planned in wgpu_nn/kernels/")
+        assert (folder() / kernel.source).is_file()
+        x, y, z = grid
+        place = lines.index(head)
+        groups = next(line for line in lines[place:] if line.startswith("   workgroups"))
+        assert groups.startswith(f"   workgroups  {x * y * z:,} ({x:,} x {y:,} x {z:,}) of ")
+    assert max(len(line) for line in lines if line not in heads) <= explain.WIDTH
+
+
+def test_all_maps_and_reductions_have_a_form() -> None:
+    wanted = {n for n, row in OPS.items() if row.category in (Category.MAP, Category.REDUCE)} - {"cast"}
+    assert wanted <= explain.FORMS.keys()
+
+
+def test_the_sizes_and_the_variant_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "matmul", "4096", "512", "256", "--adapter", "gpu"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "matmul f32[4096, 512], f32[512, 256] -> f32[4096, 256], as a captured step",
+        "1. matmul tile: shaders/matmul_tile.wgsl, planned in wgpu_nn/kernels/matmul.py",
+        "One workgroup computes a TILE x TILE block",
+        "body=tile", "rows=4096 columns=256 inner=512", "256 (256 x 1 x 1) of 256 invocations (SIDE * SIDE * GROUPS)",
+        "SIDE=16", "a f32 8 MiB read", "4 MiB written",
+    ):  # fmt: skip
+        assert text in out, text
+    assert main(["explain", "matmul", "4096", "512", "256", "--adapter", "software"]) == 0
+    assert "matmul_direct.wgsl" in capsys.readouterr().out
+
+
+def test_eager_and_captured_variants_may_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    found: list[str] = []
+    for flags in ([], ["--eager"]):
+        assert main(["explain", "matmul", "64", "1024", "512", "--adapter", "gpu", *flags]) == 0
+        found.append(capsys.readouterr().out)
+    assert "as a captured step" in found[0] and "teams=1" not in found[0]
+    assert "as eager mode" in found[1] and "teams=1" in found[1]
+
+
+def test_the_text_is_printed_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "relu", "70", "--adapter", "gpu", "--wgsl"]) == 0
+    assert "@compute @workgroup_size(WORKGROUP)" in capsys.readouterr().out
+
+
+def test_axes_choose_what_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    for axes, result in ((["0"], "f32[4, 5]"), (["-1", "0"], "f32[4]"), (["0", "1", "2"], "f32[]")):
+        assert main(["explain", "sum", "3", "4", "5", "--adapter", "gpu", "--axes", *axes]) == 0
+        assert f"-> {result}, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["frobnicate", "3"], "expected matmul, conv2d, .* or a map op .*, got 'frobnicate'"),
+        (["matmul", "3", "4"], r"matmul: expected \[BATCH\] M K N, got 3 4; wgpu-nn explain matmul 64"),
+        (["matmul"], "got none"),
+        (["matmul", "3", "0", "4"], "got 3 0 4"),
+        (["conv2d", "1", "2", "3", "3", "4", "5"], "expected a kernel within the padded image, got 5 for 3 x 3, pad 0"),
+        (["sum", "3", "4", "--axes", "5"], r"sum: expected --axes of \[3, 4\], got \[5\]"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_give(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", *words, "--adapter", "gpu"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and re.search(message, err)
+
+
+def test_workgroup_sizes_are_products() -> None:
+    code = "@compute @workgroup_size(SIDE * SIDE, 2u)\n// --- header: x\nconst SIDE = 8u;\nconst OTHER = 2.5;\n"
+    assert explain.workgroup_of(code) == ("SIDE * SIDE, 2u", 128)

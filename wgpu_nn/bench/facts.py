@@ -1,0 +1,62 @@
+"""What a call of ours costs beside time: launches, submits, compiles and buffers, and each launch's GPU time."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from wgpu_nn.bench.engine import Facts
+from wgpu_nn.errors import DeviceError
+from wgpu_nn.tensor import Device
+from wgpu_nn.train import Captured
+
+WARM = 3  # calls after which nothing is compiled or allocated any more
+PROFILES = 7
+BUSY = 0.1  # seconds of work before each
+
+
+def facts_of(device: Device, work: Callable[[], object], captured: Captured[..., Any] | None) -> Facts:
+    """Return the counts of one call in steady state, and the times of its launches if it is a captured one."""
+    for _ in range(WARM):
+        work()
+    device.sync()
+    gc.collect()
+    gpu = device.gpu
+    before, created = gpu.counts.copy(), gpu.pool.stats().created
+    start = time.perf_counter()
+    work()
+    device.sync()
+    seconds = time.perf_counter() - start
+    since, allocated = gpu.counts.since(before), gpu.pool.stats().created - created
+    launches = () if captured is None else profile(work, captured, seconds)
+    return Facts(
+        launches=since.launches,
+        submits=since.submits,
+        compiled=since.pipelines,
+        allocated=allocated,
+        device_us=sum(us for _, us in launches) if launches else None,
+        launch_us=launches,
+    )
+
+
+def profile(work: Callable[[], object], captured: Captured[..., Any], seconds: float) -> tuple[tuple[str, float], ...]:
+    """Return kernel and microseconds of each launch, medians of a few runs; nothing if the adapter has no timestamps.
+
+    ``seconds`` is what a call takes, about.
+    """
+    found: list[list[tuple[str, float]]] = []
+    for _ in range(PROFILES):
+        # An idle GPU lowers its clocks (an H100 to a fifth): the timed run stands in a queue of others.
+        start, queued = time.perf_counter(), 0.0
+        while time.perf_counter() - start < BUSY and queued < 2 * BUSY:
+            work()
+            queued += seconds
+        try:
+            found.append(captured.steps[-1].step.profile())
+        except DeviceError:
+            return ()
+    times = [[seconds for _, seconds in run] for run in found]
+    return tuple((name, statistics.median(t) * 1e6) for (name, _), t in zip(found[0], zip(*times)))

@@ -1,0 +1,60 @@
+"""NumPy's engines of the benchmarks of ops, in f32; it has no convolution, and no device to copy to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from wgpu_nn.bench.engine import Engine, Label
+from wgpu_nn.bench.ops_engine import Held, Job, OpsEngine
+from wgpu_nn.bench.work import EPSILON, Arrays, Item
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def _layer_norm(x: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(1, keepdims=True)
+    return centred / np.sqrt((centred * centred).mean(1, keepdims=True) + np.float32(EPSILON))
+
+
+def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return _softmax(q @ k.swapaxes(-1, -2) * np.float32(1 / math.sqrt(q.shape[-1]))) @ v
+
+
+def _chain(item: Item, x: np.ndarray) -> np.ndarray:
+    for _ in range(item.sizes[0]):
+        x = x + 1.0
+    return x
+
+
+FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    "matmul": lambda item, a, b: a @ b,
+    "scale": lambda item, x: x * 2.0 + 1.0,
+    "add": lambda item, x, y: x + y,
+    "sum all": lambda item, x: x.sum(),
+    "sum rows": lambda item, x: x.sum(1),
+    "sum columns": lambda item, x: x.sum(0),
+    "softmax": lambda item, x: _softmax(x),
+    "layer_norm": lambda item, x: _layer_norm(x),
+    "attention": lambda item, *qkv: _attention(*qkv),
+    "add one": _chain,
+}
+
+
+def prepare(item: Item, arrays: Arrays) -> Job:
+    step = lambda: FUNCTIONS[item.kind](item, *arrays)
+    return Job(step, lambda: None, lambda: np.asarray(step()))
+
+
+def engines(work: Sequence[Item]) -> tuple[list[Engine], str]:
+    """Return an engine for each item that NumPy can do, and its version."""
+    held = Held()
+    found: list[Engine] = [
+        OpsEngine(Label("numpy", "numpy", item.key), item, prepare, held) for item in work if item.kind in FUNCTIONS
+    ]
+    return found, f"numpy {np.__version__}"
