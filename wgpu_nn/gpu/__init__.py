@@ -5,6 +5,7 @@ from wgpu_nn.gpu.commands import Transfer, transfer
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
+from wgpu_nn.gpu.readback import Landing
 from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Counts",
     "Gpu",
     "Kernel",
+    "Landing",
     "PoolStats",
     "Replay",
     "Segment",
