@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from wgpu_nn import Device, Tensor, switches, tensor
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.data import ArrayDataset, DataLoader, mapped
 from wgpu_nn.errors import CaptureError, DeviceError, TrainingError
-from wgpu_nn.gpu import Gpu
+from wgpu_nn.gpu import Counts, Gpu
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import CrossEntropyLossConfig
 from wgpu_nn.optim import AdamConfig
@@ -130,17 +131,20 @@ def test_evaluation_on_another_device_keeps_the_test_data_there(make: Callable[.
 
 
 # --- what goes up and comes down -------------------------------------------------------------------------------------
-def test_a_step_uploads_nothing_reads_nothing_and_binds_nothing(
+def test_a_step_is_one_submit_and_uploads_reads_and_binds_nothing(
     make: Callable[..., Trainer], gpu_device: Device, rare: None
 ):
     # Its own device, so that nothing else binds on it.
     trainer = make(16 * 90, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))))
     counts = trainer.device.gpu.counts
-    seen: list[tuple[int, int, int, int]] = []
-    after_each(trainer, lambda _: seen.append((counts.uploads, counts.reads, counts.pipelines, counts.bind_groups)))
+    seen: list[Counts] = []
+    captured = trainer.step
+    assert isinstance(captured, Captured)
+    after_each(trainer, lambda _: seen.append(counts.copy()))
     trainer.fit(1)
-    assert len(seen) == 90 and set(seen[2:]) == {seen[2]}
-    assert seen[2][1] - seen[0][1] == 2  # the first step was asked about: losses and counts
+    steady = Counts(launches=captured.steps[0].step.launches, submits=1)
+    assert [after.since(before) for before, after in pairwise(seen[2:])] == [steady] * 87
+    assert seen[1].reads - seen[0].reads == 2  # the first step was asked about: losses and counts
     trainer.device.gpu.destroy()
 
 
@@ -262,6 +266,16 @@ def test_a_late_read_from_a_lost_device_is_an_error(gpu_device: Device):
     with pytest.raises(DeviceError, match="read: the device was lost"):
         late.result()
     assert early.result().tolist() == [3.0]
+
+
+def test_a_device_that_goes_while_memory_is_on_its_way_back_leaves_the_process_alive(gpu_device: Device):
+    device = Device.of(Wgpu(Gpu(gpu_device.gpu.adapter)))
+    tensor([3.0], device)
+    device.gpu.stream.flush()  # its staging memory is mapped again by a callback
+    device.gpu.destroy()
+    with pytest.raises(DeviceError, match="the device was lost"):
+        (tensor([3.0], device) + 1).numpy()
+    device.gpu.destroy()
 
 
 def test_a_value_of_a_captured_function_cannot_be_read_later_in_it(gpu_device: Device):

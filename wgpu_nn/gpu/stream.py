@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -298,7 +299,12 @@ class Stream:
         libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
 
     def close(self) -> None:
-        """Wait for reads that are under way, and let what was not taken fail from now on: the device is about to go."""
+        """Finish what is under way, and let reads that were not taken fail from now on: the device is about to go.
+
+        Whoever asks for memory that was mapped for a device that is gone by then aborts the process.
+        """
+        with suppress(DeviceError):  # it may be lost already
+            self.sync()
         self._readback.close()
 
     # --- memory ----------------------------------------------------------------------------------------------------
