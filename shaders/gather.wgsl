@@ -1,4 +1,4 @@
-// One invocation copies the element that its index names; an index out of range gives `missing()`.
+// One invocation copies the element, or the four neighbours, that its index names; an index out of range gives `missing()`.
 // needs: WORKGROUP, items, limit, axis_stride, locate, missing
 
 @compute @workgroup_size(WORKGROUP)

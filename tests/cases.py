@@ -292,6 +292,21 @@ def _indices() -> list[Case]:
             out.append(Case("gather", (Arg(shape, view=view), replace(index, view=view)), {"axis": axis}))
             source = Arg(named, view=view)
             out.append(Case("scatter_add", (Arg(shape, view=view), index, source), {"axis": axis}))
+    # One index for each row: copied by fours where the row allows it.
+    whole = [
+        ((5, 8), (3, 8), 0),
+        ((5, 2, 8), (7, 2, 8), 0),
+        ((2, 5, 4), (2, 3, 4), 1),
+        ((5, 6), (9, 6), 0),
+        ((1, 4), (2, 4), 0),
+    ]
+    for shape, named, axis in whole:
+        index = Arg(named, Int, -shape[axis], shape[axis] - 1, "repeated")
+        views = ("plain", "offset", "flipped", "transposed", "expanded", "strided")
+        out += [Case("gather", (Arg(shape, view=view), index), {"axis": axis}) for view in views]
+    out += [
+        Case("gather", (Arg((3, 4), kind), Arg((2, 4), Int, 0, 2, "repeated")), {"axis": 0}) for kind in (Int, Bool)
+    ]
     out.append(Case("gather", (Arg((5, 3), Int), Arg((5, 3), Int, 0, 2)), {"axis": 1}))
     out.append(Case("gather", (Arg((5, 3), Bool), Arg((2, 3), Int, 0, 4)), {"axis": 0}))
     out.append(Case("scatter_add", (Arg((3,), Int), Arg((9,), Int, 0, 2), Arg((9,), Int)), {"axis": 0}))

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from wgpu_nn import Config, Device, switches, tensor
-from wgpu_nn.data import ArrayDataset, DataLoader, Digits, fetch_mnist, load_mnist
+from wgpu_nn.data import ArrayDataset, DataLoader, Digits, fetch_mnist, load_mnist, mapped
 from wgpu_nn.errors import WgpuNNError
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import CrossEntropyLossConfig
@@ -50,18 +50,19 @@ def train(args: argparse.Namespace) -> int:
     recipe = chosen(args)
     (x, y), (x_test, y_test) = digits(recipe, args.full)
 
-    def prepared(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        images, targets = batch
+    def prepared(items: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        images, targets = items
         return recipe.standardise(images / 255), targets
 
+    train_set, test_set = (mapped(ArrayDataset(*part), prepared) for part in ((x, y), (x_test, y_test)))
     device.seed(recipe.seed)  # weights and dropout
     model = recipe.model.init(device.autodiff())
     trainer = Trainer(
         model,
         recipe.optimizer.init(),
         CrossEntropyLossConfig().init(),
-        DataLoader(ArrayDataset(x, y), recipe.batch_size, shuffle=True, seed=recipe.seed, transform=prepared),
-        DataLoader(ArrayDataset(x_test, y_test), 250, shuffle=False, seed=0, transform=prepared),
+        DataLoader(train_set, recipe.batch_size, shuffle=True, seed=recipe.seed),
+        DataLoader(test_set, 250, shuffle=False, seed=0),
         args.out,
         recipe,
         rate=lambda epoch: recipe.optimizer.lr * recipe.decay**epoch,

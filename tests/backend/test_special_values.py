@@ -160,5 +160,9 @@ def test_an_index_out_of_range_raises_on_numpy_and_gives_nan_on_a_gpu(any_device
     with pytest.raises(IndexRangeError, match="gather: expected indices from -3 to 2, got 3"):
         outcome("gather", cpu, x, index, axis=0)
     agree(outcome("gather", any_device, x, index, axis=0), f32([1, np.nan, 3, np.nan, np.nan, np.nan]))
+    rows = outcome("gather", any_device, np.tile(x, (8, 1)).T.copy(), np.tile(index, (8, 1)).T.copy(), axis=0)
+    agree(rows, np.tile(f32([1, np.nan, 3, np.nan, np.nan, np.nan]), (8, 1)).T)
+    spread = tensor(np.arange(24.0).reshape(3, 8), any_device).index_select(0, tensor(index, any_device))
+    agree(spread.numpy()[:, ::7], f32([[0, 7], *[[np.nan] * 2], [16, 23], *[[np.nan] * 2] * 3]))
     added = outcome("scatter_add", any_device, x, index, np.full(6, 10, np.float32), axis=0)
     agree(added, f32([11, 2, 13]))

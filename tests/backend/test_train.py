@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wgpu_nn import Device, Tensor, tensor
+from wgpu_nn import Device, Tensor, tensor, train
 from wgpu_nn.backends.wgpu import Wgpu
-from wgpu_nn.data import ArrayDataset, DataLoader, load_mnist
+from wgpu_nn.data import ArrayDataset, DataLoader, load_mnist, mapped
 from wgpu_nn.gpu import Gpu
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import CrossEntropyLossConfig
@@ -42,18 +42,25 @@ def digits() -> tuple[Item, Item]:
 
 @pytest.fixture
 def make(digits: tuple[Item, Item], gpu_device: Device, tmp_path: Path) -> Callable[..., Trainer]:
-    def made(n: int, run: str = "run", test_device: Device | None = None, device: Device = gpu_device) -> Trainer:
+    def made(
+        n: int,
+        run: str = "run",
+        test_device: Device | None = None,
+        device: Device = gpu_device,
+        keep: bool | None = None,
+    ) -> Trainer:
         (x, y), (x_test, y_test) = digits
         device.seed(5)
         return Trainer(
             CONFIG.init(device.autodiff()),
             AdamConfig(lr=3e-3).init(),
             CrossEntropyLossConfig().init(),
-            DataLoader(ArrayDataset(x[:n], y[:n]), 32, shuffle=True, seed=3, transform=scaled),
-            DataLoader(ArrayDataset(x_test[:90], y_test[:90]), 50, shuffle=False, seed=0, transform=scaled),
+            DataLoader(mapped(ArrayDataset(x[:n], y[:n]), scaled), 32, shuffle=True, seed=3),
+            DataLoader(mapped(ArrayDataset(x_test[:90], y_test[:90]), scaled), 50, shuffle=False, seed=0),
             tmp_path / run,
             CONFIG,
             test_device,
+            keep_on_device=keep,
         )
 
     return made
@@ -68,12 +75,11 @@ def after_each(trainer: Trainer, action: Callable[[int], object]) -> None:
     """Let ``action`` see the number of each step when it is done."""
     step, count = trainer.step, 0
 
-    def counted(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def counted(given: tuple[Tensor, ...]) -> None:
         nonlocal count
-        out = step(images, targets)
+        step(given)
         count += 1
         action(count)
-        return out
 
     trainer.step = counted
 
@@ -85,11 +91,12 @@ def test_the_loss_falls_and_the_accuracy_rises_on_real_digits(make: Callable[...
     assert last.test_accuracy > 0.5
 
 
+@pytest.mark.parametrize("keep", [False, None], ids=["streamed", "kept"])
 def test_in_steady_state_a_step_allocates_nothing_and_compiles_nothing(
-    make: Callable[..., Trainer], gpu_device: Device
+    make: Callable[..., Trainer], gpu_device: Device, keep: bool | None
 ):
     # Its own device: what other tests have compiled and allocated would hide what this one does.
-    trainer = make(256 + 9, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))))
+    trainer = make(256 + 9, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))), keep=keep)
     gpu = trainer.device.gpu
     made: list[tuple[int, int]] = []
     after_each(trainer, lambda number: made.append((gpu.pool.stats().created, gpu.counts.pipelines)))
@@ -147,7 +154,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_bit_for_bit(make: Calla
 def test_metrics_on_the_cpu_agree_with_those_on_the_gpu_that_trains(make: Callable[..., Trainer]):
     trainer = make(64, test_device=Device("numpy"))
     apart = trainer.fit(1).history[0]
-    here = evaluate(trainer.test_step, trainer.test, trainer.device.inner())
+    here = evaluate(train.testing_step(trainer.model, trainer.loss), trainer.test, trainer.device.inner())
     assert apart.test_loss == pytest.approx(here.loss, rel=1e-4)
     assert abs(apart.test_accuracy - here.accuracy) <= 1 / here.items  # a tie may fall either way
     assert trainer.model.device == trainer.device

@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from wgpu_nn import Config, Device, Module, Tensor, tensor
-from wgpu_nn.data import ArrayDataset, DataLoader, load_mnist
+from wgpu_nn import Config, Device, Module, Tensor, tensor, train
+from wgpu_nn.data import ArrayDataset, DataLoader, load_mnist, mapped
 from wgpu_nn.errors import RecordError, TrainingError
 from wgpu_nn.nn import CrossEntropyLossConfig, Dropout, DropoutConfig, Linear, LinearConfig
 from wgpu_nn.optim import AdamConfig, SgdConfig
@@ -48,31 +48,33 @@ def digits() -> tuple[Item, Item]:
     return (x[:150], y[:150]), (x_test[:70], y_test[:70])
 
 
-@pytest.fixture
-def make(digits: tuple[Item, Item], tmp_path: Path) -> Callable[..., Trainer]:
-    """Makes a trainer in the same state each time."""
+@pytest.fixture(params=[False, None], ids=["streamed", "kept"])
+def make(request: pytest.FixtureRequest, digits: tuple[Item, Item], tmp_path: Path) -> Callable[..., Trainer]:
+    """Makes a trainer in the same state each time, whose data are uploaded batch by batch, or stay where it trains."""
 
     def made(
         run: str = "run",
         config: SmallConfig | None = None,
         optimizer: Any = None,
         loss: Any = None,
-        read: Callable[[Item], Item] = scaled,
+        read: Callable[[Item], Item] | None = None,
         limit: int = 150,
         test_device: Device | None = None,
     ) -> Trainer:
         device, settings = Device("numpy"), config or SmallConfig()
         device.seed(7)
         (x, y), test = digits
+        tests = ArrayDataset(*test) if read else mapped(ArrayDataset(*test), scaled)
         return Trainer(
             settings.init(device.autodiff()),
             optimizer or AdamConfig(lr=settings.lr).init(),
             loss or CrossEntropyLossConfig().init(),
-            DataLoader(ArrayDataset(x[:limit], y[:limit]), 32, shuffle=True, seed=3, transform=scaled),
-            DataLoader(ArrayDataset(*test), 20, shuffle=False, seed=0, transform=read, prefetch=0),
+            DataLoader(mapped(ArrayDataset(x[:limit], y[:limit]), scaled), 32, shuffle=True, seed=3),
+            DataLoader(tests, 20, shuffle=False, seed=0, transform=read, prefetch=0),
             tmp_path / run,
             settings,
             test_device,
+            keep_on_device=request.param,
         )
 
     return made
@@ -104,18 +106,24 @@ def log(trainer: Trainer) -> list[dict[str, Any]]:
 
 
 def at_step(trainer: Trainer, number: int, action: Callable[[], object], scale: float = 1.0) -> None:
-    """Let ``action`` happen at the end of a step, whose images are multiplied by ``scale``."""
+    """Let ``action`` happen at the end of a step, before which the weights are multiplied by ``scale``."""
     step, count = trainer.step, 0
 
-    def counted(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def counted(given: tuple[Tensor, ...]) -> None:
         nonlocal count
         count += 1
-        out = step(images * scale if count == number else images, targets)
+        if count == number and scale != 1.0:
+            rescale(trainer, scale)
+        step(given)
         if count == number:
             action()
-        return out
 
     trainer.step = counted
+
+
+def rescale(trainer: Trainer, scale: float) -> None:
+    weight = cast(Small, trainer.model).linear.weight
+    weight.value = weight.value.inner() * scale
 
 
 def press() -> None:
@@ -159,7 +167,7 @@ def test_the_metrics_of_an_epoch_are_means_over_its_items(make: Callable[..., Tr
 def test_evaluation_on_another_device_leaves_the_model_where_it_is(make: Callable[..., Trainer]):
     trainer = make(test_device=Device("numpy:f64"))
     apart = trainer.fit(1).history[0]
-    here = evaluate(trainer.test_step, trainer.test, trainer.device.inner())
+    here = evaluate(train.testing_step(trainer.model, trainer.loss), trainer.test, trainer.device.inner())
     assert apart.test_loss == pytest.approx(here.loss, rel=1e-5) and apart.test_loss != here.loss
     assert apart.test_accuracy == here.accuracy
     assert trainer.model.device == Device("numpy").autodiff()
@@ -319,11 +327,7 @@ def test_ctrl_c_after_a_loss_that_is_nan_saves_nothing(make: Callable[..., Train
 def test_weights_that_are_not_finite_are_not_saved_though_every_loss_was(make: Callable[..., Trainer]):
     trainer = make()
 
-    def explode() -> None:
-        weight = trainer.model.params()[0]
-        weight.value = weight.value.inner() * math.inf
-
-    at_step(trainer, 3, lambda: (explode(), press()))
+    at_step(trainer, 3, lambda: (rescale(trainer, math.inf), press()))
     with pytest.raises(TrainingError, match=r"linear\.weight after step 3"):
         trainer.fit(1)
     assert latest_checkpoint(trainer.run) is None

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from wgpu_nn import Device, tensor
+from wgpu_nn.backends.numpy import Numpy
 from wgpu_nn.data import ArrayDataset, DataLoader
 from wgpu_nn.errors import DataError, RecordError
 from wgpu_nn.nn import DropoutConfig, Linear, LinearConfig
 from wgpu_nn.record import load_module, save_module
-from wgpu_nn.train import EpochRecord, Lines, Snapshot, progress, read_log
+from wgpu_nn.train import EpochRecord, Lines, Snapshot, metrics, progress, read_log
 from wgpu_nn.train.log import Log
-from wgpu_nn.train.metrics import Sums, Window
+from wgpu_nn.train.metrics import StepValue, Sums, Window
 
 
 def layer(device: Device, width: int = 10) -> Linear:
@@ -65,18 +66,77 @@ def test_an_empty_data_set_is_a_data_error():
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------
-def test_a_window_gives_back_what_was_put_in_and_asks_to_be_read_when_full():
+class Slow:
+    """An array that comes when it is told to."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.here, self.waited = array, False, False
+
+    def ready(self) -> bool:
+        return self.here
+
+    def result(self) -> np.ndarray:
+        self.waited |= not self.here
+        return self.array
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
+    """Lets all reads of the CPU come late; they are listed in order, losses and counts by turns."""
+    monkeypatch.setattr(metrics, "READ_SECONDS", 1e9)
+    open_reads: list[Slow] = []
+
+    def later(self: object, handle: np.ndarray) -> Slow:
+        open_reads.append(Slow(handle.copy()))
+        return open_reads[-1]
+
+    monkeypatch.setattr(Numpy, "download_later", later)
+    return open_reads
+
+
+def put(window: Window, i: int) -> list[StepValue]:
+    """Put down step ``i``, and return what comes of the steps before."""
     device = Device("numpy")
-    window = Window(device, room=3)
-    assert window.due
+    window.put(tensor(0.5 * i, device), tensor(i, device))
+    window.note(7)
+    return window.turn()
+
+
+def steps(*numbers: int) -> list[StepValue]:
+    return [StepValue(0.5 * i, i, 7) for i in numbers]
+
+
+def test_a_window_gives_back_what_was_put_in_when_it_has_come(slow: list[Slow]):
+    window = Window(Device("numpy"), room=3)
     assert window.read() == []
-    assert not window.due
-    for turn in range(2):
-        for i in range(3):
-            assert not window.due
-            window.add(tensor(0.5 * i + turn, device), tensor(i, device), 7)
-        assert window.due
-        assert [(v.loss, v.correct, v.items) for v in window.read()] == [(0.5 * i + turn, i, 7) for i in range(3)]
+    window.clear()
+    assert put(window, 0) == [] and len(slow) == 2  # the first step is asked for at once
+    assert put(window, 1) == [] and len(slow) == 2 and window.unread == 2
+    for read in slow:
+        read.here = True
+    assert put(window, 2) == steps(0) and len(slow) == 2 and window.unread == 2
+    assert put(window, 3) == [] and len(slow) == 4  # no room left: asked for the three
+    assert put(window, 4) == [] and put(window, 5) == []
+    assert not any(read.waited for read in slow)
+    assert window.read() == steps(1, 2, 3, 4, 5) and window.unread == 0 and window.read() == []
+
+
+def test_a_window_without_room_waits_for_the_read_before(slow: list[Slow]):
+    window = Window(Device("numpy"), room=2)
+    for i in (0, 1):
+        assert put(window, i) == []
+    assert put(window, 2) == steps(0) and slow[0].waited
+    assert put(window, 3) == [] and window.unread == 3
+    assert put(window, 4) == steps(1, 2) and len(slow) == 6
+
+
+def test_a_cleared_window_forgets_what_is_under_way(slow: list[Slow]):
+    window = Window(Device("numpy"), room=3)
+    for i in range(3):
+        put(window, i)
+    window.clear()
+    assert window.unread == 0 and put(window, 9) == []
+    assert window.read() == steps(9)
 
 
 def test_means_over_nothing_are_nan():

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from wgpu_nn.autodiff.rules import NO_GRADIENT, RULES
-from wgpu_nn.backends.base import Backend, Handle, HostCallback, Recorder
+from wgpu_nn.backends.base import Backend, Handle, HostCallback, Pending, Recorder
 from wgpu_nn.dtype import DType, Float, Kind, Scalar
 from wgpu_nn.errors import GradientError
 from wgpu_nn.ops import Algebra, Spec
@@ -82,6 +82,9 @@ class Autodiff:
 
     def download(self, handle: Tracked) -> np.ndarray:
         return self.inner.download(handle.value)
+
+    def download_later(self, handle: Tracked) -> Pending:
+        return self.inner.download_later(handle.value)
 
     def sync(self) -> None:
         self.inner.sync()

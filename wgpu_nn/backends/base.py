@@ -40,6 +40,33 @@ class Recorder(Protocol):
         ...
 
 
+class Pending(Protocol):
+    """An array on its way from a device to the host."""
+
+    def ready(self) -> bool:
+        """Say whether the array has come; waits for nothing."""
+        ...
+
+    def result(self) -> np.ndarray:
+        """Return the array; waits until the device has come to it."""
+        ...
+
+
+class Present:
+    """An array that has come as soon as it is asked for."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def ready(self) -> bool:
+        return True
+
+    def result(self) -> np.ndarray:
+        return self._array
+
+
 class Backend(Protocol):
     """An interpreter of the primitive ops."""
 
@@ -67,6 +94,10 @@ class Backend(Protocol):
 
     def download(self, handle: Handle) -> np.ndarray:
         """Return a handle's elements as a new array; waits for the device."""
+        ...
+
+    def download_later(self, handle: Handle) -> Pending:
+        """Begin to read a handle's elements as they are now, without waiting for the device."""
         ...
 
     def host(self, callback: HostCallback) -> tuple[Handle | Scalar, ...]:

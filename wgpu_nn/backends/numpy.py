@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wgpu_nn.backends.base import HostCallback
+from wgpu_nn.backends.base import HostCallback, Pending, Present
 from wgpu_nn.backends.numpy_order import ORDERS
 from wgpu_nn.backends.numpy_routines import ROUTINES
 from wgpu_nn.backends.threefry import normal, uniform
@@ -181,6 +181,9 @@ class Numpy:
 
     def download(self, handle: Array) -> Array:
         return np.array(handle, order="C")
+
+    def download_later(self, handle: Array) -> Pending:
+        return Present(self.download(handle))
 
     def host(self, callback: HostCallback) -> tuple[Scalar, ...]:
         return tuple(callback())

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from wgpu_nn.backends.base import HostCallback, Recorder, Traced, caller
+from wgpu_nn.backends.base import HostCallback, Pending, Present, Recorder, Traced, caller
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
 from wgpu_nn.errors import CaptureError, KindError
-from wgpu_nn.gpu import Gpu
+from wgpu_nn.gpu import Gpu, Landing
 from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
 from wgpu_nn.kernels.views import VIEWS
 from wgpu_nn.ops import DEFAULT_DTYPES, Spec, infer
@@ -87,24 +87,48 @@ class Wgpu:
         return out
 
     def download(self, handle: View) -> np.ndarray:
+        x = self._readable(handle)
+        if x.size == 0:
+            return np.empty(x.shape, x.dtype.numpy)
+        return _array(self.gpu.stream.read(x.buffer, 4 * x.offset, 4 * x.size), x)
+
+    def download_later(self, handle: View) -> Pending:
+        x = self._readable(handle)
+        if x.size == 0:
+            return Present(np.empty(x.shape, x.dtype.numpy))
+        return _Coming(self.gpu.stream.read_later(x.buffer, 4 * x.offset, 4 * x.size), x.spec)
+
+    def _readable(self, handle: View) -> View:
         if isinstance(handle, Traced):
             raise CaptureError(
                 f"read: takes a value out of a captured function, at {caller()}; return it and read it outside, "
                 "or decide with where() instead of if"
             )
         with self.recording(None):
-            return self._download(handle)
-
-    def _download(self, handle: View) -> np.ndarray:
-        x = contiguous(self, handle)
-        stored = np.uint32 if x.dtype.kind is Bool else x.dtype.numpy
-        if x.size == 0:
-            return np.empty(x.shape, x.dtype.numpy)
-        data = self.gpu.stream.read(x.buffer, 4 * x.offset, 4 * x.size)
-        return np.frombuffer(data, stored).reshape(x.shape).astype(x.dtype.numpy, copy=False)
+            return contiguous(self, handle)
 
     def sync(self) -> None:
         self.gpu.stream.sync()
+
+
+class _Coming:
+    """Bytes on their way, and the array that they will be."""
+
+    __slots__ = ("_landing", "_spec")
+
+    def __init__(self, landing: Landing, spec: Spec) -> None:
+        self._landing, self._spec = landing, spec
+
+    def ready(self) -> bool:
+        return self._landing.ready()
+
+    def result(self) -> np.ndarray:
+        return _array(self._landing.result(), self._spec)
+
+
+def _array(data: bytes | bytearray, spec: Spec | View) -> np.ndarray:
+    stored = np.uint32 if spec.dtype.kind is Bool else spec.dtype.numpy
+    return np.frombuffer(data, stored).reshape(spec.shape).astype(spec.dtype.numpy, copy=False)
 
 
 @functools.cache

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from wgpu_nn.errors import DataError
 
-__all__ = ["ArrayDataset", "Dataset", "Index", "Item", "shuffled", "split", "subset"]
+__all__ = ["ArrayDataset", "Dataset", "InMemory", "Index", "Item", "in_memory", "mapped", "shuffled", "split", "subset"]
 
 Item: TypeAlias = tuple[np.ndarray, ...]
 Index: TypeAlias = "int | np.ndarray"
@@ -26,6 +26,19 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Index, /) -> Item: ...
+
+
+@runtime_checkable
+class InMemory(Dataset, Protocol):
+    """A data set that knows whether it holds all items in memory, and gives the same ones each time."""
+
+    @property
+    def in_memory(self) -> bool: ...
+
+
+def in_memory(dataset: Dataset) -> bool:
+    """Say whether ``dataset`` holds all items in memory, and gives the same ones each time; one that does not say, not."""
+    return isinstance(dataset, InMemory) and dataset.in_memory
 
 
 class ArrayDataset:
@@ -45,6 +58,10 @@ class ArrayDataset:
         if lengths == [0] * len(lengths):
             raise DataError("ArrayDataset: expected at least one item, got none; is the source empty?")
 
+    @property
+    def in_memory(self) -> bool:
+        return True
+
     def __len__(self) -> int:
         return len(self.arrays[0])
 
@@ -62,12 +79,48 @@ class _Subset:
         self.source = source
         self.indices = indices
 
+    @property
+    def in_memory(self) -> bool:
+        return in_memory(self.source)
+
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: Index, /) -> Item:
         chosen = self.indices[index]
         return self.source[chosen if chosen.ndim else int(chosen)]
+
+
+class _Mapped:
+    """Items of another data set as a function makes them."""
+
+    __slots__ = ("function", "source")
+
+    def __init__(self, source: Dataset, function: Callable[[Item], Item]) -> None:
+        self.source = source
+        self.function = function
+
+    @property
+    def in_memory(self) -> bool:
+        return in_memory(self.source)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: Index, /) -> Item:
+        chosen = np.asarray(index)
+        if chosen.ndim:
+            return self.function(self.source[chosen])
+        return tuple(array[0, ...] for array in self.function(self.source[chosen.reshape(1)]))
+
+
+def mapped(dataset: Dataset, function: Callable[[Item], Item]) -> Dataset:
+    """Return the items of ``dataset`` as ``function`` makes them: cast, scaled, standardised.
+
+    It takes and returns stacks of items, ``[n, ...]``, and must make each item by itself and the same way each time, so
+    that a loop may call it once and keep the result. What draws random numbers is a loader's ``transform``.
+    """
+    return _Mapped(dataset, function)
 
 
 def subset(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> Dataset:

@@ -19,9 +19,9 @@ class DataLoader:
     """Cuts a data set into batches, tuples of arrays ``[batch, ...]``, epoch by epoch.
 
     Batch k of epoch e is a function of the data set, ``seed``, e and k alone, so that a run resumes in the middle of an
-    epoch. ``transform`` maps each batch (casts, standardises, augments) and runs in the reading thread, as the data set
-    does; ``prefetch`` is how many batches wait ready, and 0 reads in the caller's thread. The last batch is smaller
-    unless ``drop_last``.
+    epoch. ``transform`` maps each batch, anew each time it is read (augments, say), and runs in the reading thread, as the
+    data set does; what makes the same of an item each time is better part of the data set (``mapped``). ``prefetch`` is
+    how many batches wait ready, and 0 reads in the caller's thread. The last batch is smaller unless ``drop_last``.
 
     Raises DataError for an empty data set, sizes that fit nothing, and, from the iteration, for whatever the data set
     or the transform raises: it names the items, and is chained from the original.
@@ -84,17 +84,44 @@ class DataLoader:
         order = self.order(epoch)
         for k in range(start_batch, len(self)):
             indices = order[k * self.batch_size : (k + 1) * self.batch_size]
-            try:
-                batch = self.dataset[indices]
-                _check_batch(batch, len(indices))
-                if self.transform is not None:
-                    batch = self.transform(batch)
-            except Exception as error:
+            yield self._items(indices, f"batch {k} of epoch {epoch}")
+
+    def _items(self, indices: np.ndarray, what: str) -> Item:
+        try:
+            batch = self.dataset[indices]
+            _check_batch(batch, len(indices))
+            return batch if self.transform is None else self.transform(batch)
+        except Exception as error:
+            raise DataError(
+                f"DataLoader: reading {what} failed, items {_listed(indices)}: "
+                f"{type(error).__name__}: {error}; read them one by one with dataset[i]"
+            ) from error
+
+    def first(self) -> Item:
+        """Return the data set's first item as a batch of one."""
+        return self._items(np.arange(1), "the first item")
+
+    def whole(self) -> Item:
+        """Return all items in the data set's own order, mapped as batches are: arrays ``[len(dataset), ...]``.
+
+        Raises DataError as the iteration does, and for batches whose items differ in shape or element type.
+        """
+        n = len(self.dataset)
+        whole: Item = ()
+        for start in range(0, n, self.batch_size):
+            indices = np.arange(start, min(start + self.batch_size, n))
+            part = self._items(indices, "the whole data set")
+            whole = whole or tuple(np.empty((n, *array.shape[1:]), array.dtype) for array in part)
+            found = [(array.shape, array.dtype) for array in part]
+            expected = [((len(indices), *array.shape[1:]), array.dtype) for array in whole]
+            if found != expected:
                 raise DataError(
-                    f"DataLoader: reading batch {k} of epoch {epoch} failed, items {_listed(indices)}: "
-                    f"{type(error).__name__}: {error}; read them one by one with dataset[i]"
-                ) from error
-            yield batch
+                    f"DataLoader: expected items {_listed(indices)} of the shapes and types of the first, {expected}, "
+                    f"got {found}; make them alike"
+                )
+            for array, rows in zip(whole, part, strict=True):
+                array[start : start + len(indices)] = rows
+        return whole
 
 
 def _check_batch(batch: object, n: int) -> None:

@@ -6,6 +6,7 @@ from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
 from wgpu_nn.gpu.profile import Launched, Profile, Submit
+from wgpu_nn.gpu.readback import Landing
 from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Gpu",
     "Kernel",
     "Launched",
+    "Landing",
     "PoolStats",
     "Profile",
     "Replay",

@@ -117,4 +117,5 @@ class Gpu:
 
     def destroy(self) -> None:
         """Give the device back; every later use of it raises DeviceLostError."""
+        self.stream.close()
         self.raw.destroy()

@@ -93,7 +93,7 @@ class Pool:
     """
 
     def __init__(self, create: Callable[[int], wgpu.GPUBuffer], largest: int, limit: str) -> None:
-        self._create, self._largest, self._limit = create, largest, limit
+        self._create, self.largest, self._limit = create, largest, limit
         self._free: dict[int, list[Block]] = {}
         self._blocks: dict[int, Block] = {}
         self._created = 0
@@ -101,12 +101,12 @@ class Pool:
 
     def lease(self, nbytes: int) -> Buffer:
         """Return a buffer of ``nbytes`` or more with undefined contents."""
-        if nbytes > self._largest:
+        if nbytes > self.largest:
             raise DeviceLimitError(
-                f"buffer: expected at most {self._largest} bytes ({self._limit} of this adapter), got {nbytes}; "
+                f"buffer: expected at most {self.largest} bytes ({self._limit} of this adapter), got {nbytes}; "
                 "split the tensor, use a smaller batch, or another adapter"
             )
-        size = min(size_class(nbytes), self._largest & ~15)
+        size = min(size_class(nbytes), self.largest & ~15)
         size = max(size, -(-nbytes // 16) * 16)
         free = self._free.setdefault(size, [])
         try:

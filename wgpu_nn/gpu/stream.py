@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, trans
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.pool import Block, Buffer, Segment
+from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.staging import LARGEST, Staging
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Stream:
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
         self._landing: dict[int, wgpu.GPUBuffer] = {}  # where reads arrive, by size
+        self._readback = Readback(gpu.raw)
         self._one = ffi.new("WGPUCommandBuffer[1]")
         self._lock = threading.RLock()
         self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
@@ -271,6 +274,16 @@ class Stream:
             self._gpu.counts.reads += 1
         return out
 
+    def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
+        """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
+        with self._lock, device_errors("read"):
+            landing = self._readback.take(nbytes)
+            self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
+            self._submit()
+            landing.begin()
+            self._gpu.counts.reads += 1
+            return landing
+
     def _read_into(self, out: memoryview, block: Block, offset: int) -> None:
         size = max(256, 1 << (len(out) - 1).bit_length())
         staging = self._landing.get(size)
@@ -297,6 +310,15 @@ class Stream:
     def _wait(self) -> None:
         libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
 
+    def close(self) -> None:
+        """Finish what is under way, and let reads that were not taken fail from now on: the device is about to go.
+
+        Whoever asks for memory that was mapped for a device that is gone by then aborts the process.
+        """
+        with suppress(DeviceError):  # it may be lost already
+            self.sync()
+        self._readback.close()
+
     # --- memory ----------------------------------------------------------------------------------------------------
     def trim(self) -> None:
         """Destroy the buffers that wait for reuse, and forget the bind groups that name them."""
@@ -310,3 +332,4 @@ class Stream:
                 staging.destroy()
             self._landing.clear()
             self._staging.trim()
+            self._readback.trim()

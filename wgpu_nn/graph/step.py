@@ -16,6 +16,7 @@ from wgpu_nn.kernels.plan import ALIGNED, pack
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
 BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
+SMALL = 1 << 16  # bytes of a slice that are copied rather than bound: a loop that walks along a tensor binds but once
 
 
 class Step:
@@ -167,9 +168,11 @@ class Step:
         return results
 
     def _argument(self, v: View, slot: Slot) -> Segment:
-        """Return where an argument lies; one that cannot be bound there, or lies in memory of the step's, is copied."""
+        """Return where an argument lies; one that cannot be bound there, lies in memory of the step's, or is a small slice
+        of something, is copied."""
         buffer: Buffer = v.buffer
-        if v.offset % ALIGNED == 0 and buffer.block.id not in self._blocks:
+        walks = v.offset and slot.nbytes <= SMALL
+        if v.offset % ALIGNED == 0 and buffer.block.id not in self._blocks and not walks:
             return Segment(buffer, 4 * v.offset, -(-slot.nbytes // 16) * 16 or 16)
         fresh = self._gpu.pool.lease(slot.nbytes)
         if slot.nbytes:

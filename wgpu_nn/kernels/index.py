@@ -9,6 +9,7 @@ from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.plan import Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.shape import collapse
 
 _MISSING = {"f32": "nan()", "i32": "0", "bool": "0u"}
 
@@ -20,6 +21,7 @@ class IndexKey(NamedTuple):
     rank: int
     axis: int
     workgroup: int
+    quads: bool = False  # four neighbours along the last axis at once
 
 
 def coordinates(rank: int) -> list[str]:
@@ -49,13 +51,15 @@ def gather_kernel(key: IndexKey, values: Words | None) -> Kernel:
         *(f"index_stride{d}" for d in every),
     ]
     element = DTYPES[key.dtype].wgsl
+    if key.quads:
+        element = f"vec4<{element}>"
     lines = [
         "struct Place { source: u32, index: u32 }",
         "fn locate(i: u32) -> Place {",
         *coordinates(key.rank),
         f"    return Place({address('source', others)}, {address('index', every)});",
         "}",
-        f"fn missing() -> {element} {{ return {_MISSING[key.dtype]}; }}",
+        f"fn missing() -> {element} {{ return {element}({_MISSING[key.dtype]}); }}",
     ]
     header = "\n".join(
         [
@@ -72,11 +76,20 @@ def run_gather(site: Site, x: View, index: View, axis: int, out: View) -> None:
     """Plan out[.., i, ..] = x[.., index[.., i, ..], ..]."""
     if out.size == 0:
         return
-    rank = len(index.shape)
-    others = [d for d in range(rank) if d != axis]
-    key = IndexKey(x.dtype.name, rank, axis, site.target.workgroup)
+    before, (x_before, i_before) = collapse(index.shape[:axis], [x.strides[:axis], index.strides[:axis]])
+    after, (x_after, i_after) = collapse(index.shape[axis + 1 :], [x.strides[axis + 1 :], index.strides[axis + 1 :]])
+    axis_stride, offset, count = x.strides[axis], x.offset, out.size
+    # Rows of one index each, as a batch of data or an embedding has them.
+    quads = bool(after) and x_after[-1] == 1 and i_after[-1] == 0 and after[-1] % 4 == 0
+    quads = quads and not any(n % 4 for n in (*x_before, *x_after[:-1], axis_stride, offset))
+    if quads:
+        x_before, x_after = (tuple(n // 4 for n in strides) for strides in (x_before, x_after[:-1]))
+        after, x_after = (*after[:-1], after[-1] // 4), (*x_after, 1)
+        axis_stride, offset, count = axis_stride // 4, offset // 4, count // 4
+    rank = len(before) + 1 + len(after)
+    key = IndexKey(x.dtype.name, rank, len(before), site.target.workgroup, quads)
     values = (
-        *(out.size, x.shape[axis], x.strides[axis], *index.shape),
-        *(x.offset, *(x.strides[d] for d in others), index.offset, *index.strides),
+        *(count, x.shape[axis], axis_stride, *before, index.shape[axis], *after),
+        *(offset, *x_before, *x_after, index.offset, *i_before, index.strides[axis], *i_after),
     )
-    site.launch(gather_kernel, key, values, [x, index, out], grid(-(-out.size // key.workgroup)))
+    site.launch(gather_kernel, key, values, [x, index, out], grid(-(-count // key.workgroup)))

@@ -93,6 +93,14 @@ class Device:
             raise DeviceError(f"gpu: expected a wgpu device, got {self}")
         return root.gpu
 
+    @property
+    def largest(self) -> int | None:
+        """The most bytes that one tensor may have here, if anything but memory limits that."""
+        from wgpu_nn.backends.wgpu import Wgpu
+
+        root = self.root
+        return root.gpu.pool.largest if isinstance(root, Wgpu) else None
+
     def dtype(self, kind: Kind) -> DType:
         """Return the element type that this device gives to ``kind``."""
         return self.backend.dtypes[kind]

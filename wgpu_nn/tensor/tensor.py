@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from wgpu_nn.autodiff import Autodiff, Tracked
-from wgpu_nn.backends.base import Handle
+from wgpu_nn.backends.base import Handle, Pending
 from wgpu_nn.dtype import Bool, DType, Float, Int, Kind, Scalar
 from wgpu_nn.errors import DeviceMismatchError, GradientError, KindError, ShapeError
 from wgpu_nn.ops import Spec
@@ -99,6 +99,10 @@ class Tensor(Selections):
     def numpy(self) -> np.ndarray:
         """Return the elements as a new NumPy array; waits for the device."""
         return self.device.backend.download(self._handle)
+
+    def numpy_later(self) -> Pending:
+        """Begin to read the elements as they are now; ``result()`` is the array, ``ready()`` says whether it has come."""
+        return self.device.backend.download_later(self._handle)
 
     def item(self) -> Scalar:
         """Return the one element as a Python number; waits for the device."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -16,14 +17,15 @@ from wgpu_nn.errors import RecordError, TrainingError
 from wgpu_nn.nn import Config, Module
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.record import latest_checkpoint, save_module
-from wgpu_nn.tensor import Device, tensor
+from wgpu_nn.tensor import Device
 from wgpu_nn.train.capture import capture
 from wgpu_nn.train.checkpoint import EpochRecord, Parts, Position, check_identity, load_position, save_position
+from wgpu_nn.train.feed import KEPT_BYTES, Feed, feed
 from wgpu_nn.train.interrupt import Interrupt, Stopped
 from wgpu_nn.train.log import Log
-from wgpu_nn.train.metrics import Pace, StepValue, Sums, Window
+from wgpu_nn.train.metrics import READ_SECONDS, Pace, StepValue, Sums, Window
 from wgpu_nn.train.progress import Progress, Silent, Snapshot
-from wgpu_nn.train.step import Loss, Step, device_of, evaluate, measured, testing_step, training_step
+from wgpu_nn.train.step import FedStep, Loss, device_of, fed, testing_step, total, training_step
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 
@@ -48,6 +50,11 @@ class Trainer:
     ``config`` is whatever tells this run from others: a run is only resumed under an equal one. The model lives on an
     autodiff device; ``test_device`` names another one for the evaluation, the CPU for example. ``rate`` gives the learning
     rate of each epoch, the first being 0; without it the optimizer's stays.
+
+    Data sets in memory are uploaded once, here, and every step gathers its batch on the device, if they are KEPT_BYTES or
+    less together and the loader has no ``transform``; other batches are uploaded one by one, and ``fit`` notes why. With
+    ``keep_on_device`` they must stay there, a transform's first result included, and with False they never do. The
+    numbers that come out are the same, bit for bit.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Trainer:
         config: Config,
         test_device: Device | None = None,
         rate: Callable[[int], float] | None = None,
+        keep_on_device: bool | None = None,
     ) -> None:
         self.device = device_of(model)
         if not self.device.is_autodiff:
@@ -69,10 +77,15 @@ class Trainer:
         self.train, self.test, self.test_device = train, test, test_device
         self.run, self.config = Path(run), config
         self.rate = rate
-        self._window, self._pace = Window(self.device.inner()), Pace()
-        step = measured(training_step(model, optimizer, loss), self._window)
-        self.step: Step = capture(state=[model, optimizer, *self._window.cells])(step)
-        self.test_step: Step = capture(state=[model])(testing_step(model, loss))
+        below = self.device.inner()
+        where = below if test_device is None else test_device
+        self.train_feed = feed(train, self.device, keep_on_device, KEPT_BYTES)
+        self.test_feed = feed(test, where, keep_on_device, KEPT_BYTES - self.train_feed.nbytes)
+        self._window, self._test_window, self._pace = Window(below), Window(where), Pace()
+        step = fed(training_step(model, optimizer, loss), self.train_feed, self._window)
+        self.step: FedStep = capture(state=[model, optimizer, *self._window.cells])(step)
+        at_rest = fed(testing_step(model, loss), self.test_feed, self._test_window)
+        self.test_step: FedStep = capture(state=[model, *self._test_window.cells])(at_rest)
         self._parts = Parts(model, optimizer, self.device.rng, config, train)
         self._log = Log(self.run / METRICS)
 
@@ -92,6 +105,7 @@ class Trainer:
         with Interrupt() as interrupt:
             show.begin()
             try:
+                self._note_streams(show)
                 for record in at.history:  # the table is whole after a resume, too
                     show.epoch(record)
                 while at.epoch < epochs:
@@ -99,7 +113,7 @@ class Trainer:
                     self._end_epoch(at, epochs, show, interrupt)
             except Stopped:
                 interrupted = True
-                self._read(at)
+                self._read(at, wait=True)
                 save_position(self.run, self._parts, at)
             finally:
                 show.end()
@@ -132,38 +146,47 @@ class Trainer:
         self.config.save(self.run / CONFIG)
         return Position()
 
+    def _note_streams(self, show: Progress) -> None:
+        feeds: dict[str, Feed] = {"training": self.train_feed, "test": self.test_feed}
+        for reason in dict.fromkeys(f.reason for f in feeds.values() if f.reason):
+            names = " and ".join(name for name, f in feeds.items() if f.reason == reason)
+            show.note(f"{names} data do not stay on the device, but are uploaded batch by batch: {reason}")
+
     # --- an epoch ----------------------------------------------------------------------------------------------------
     def _train_epoch(self, at: Position, epochs: int, show: Progress, interrupt: Interrupt) -> None:
         self._pace.start()
         if self.rate is not None:
             self.optimizer.lr = self.rate(at.epoch)
-        with closing(self.train.epoch(at.epoch, at.batch)) as batches:
-            for images, targets in batches:
+        with closing(self.train_feed.epoch(at.epoch, at.batch)) as batches:
+            for given, items in batches:
                 interrupt.check()
-                self.step(tensor(images, self.device), tensor(targets, self.device))
-                self._window.note(len(targets))
+                self.step(given)
+                self._window.note(items)
                 at.step += 1
                 at.batch += 1
-                if self._window.due:
-                    self._read(at)
+                if self._read(at, wait=False):
                     show.update(self._snapshot(at, epochs))
-        self._read(at)
+        self._read(at, wait=True)
         interrupt.check()
 
     def _end_epoch(self, at: Position, epochs: int, show: Progress, interrupt: Interrupt) -> None:
         """Evaluate, write the epoch down, and save."""
         clock = Pace()
         clock.start()
+        shown = -math.inf
 
         def each(done: int) -> None:
+            nonlocal shown
             interrupt.check()
-            show.update(self._snapshot(at, epochs, testing=done / len(self.test)))
+            if time.perf_counter() - shown >= READ_SECONDS:
+                show.update(self._snapshot(at, epochs, testing=done / len(self.test)))
+                shown = time.perf_counter()
 
-        if self.test_device is None:
-            test = evaluate(self.test_step, self.test, self.device.inner(), each)
-        else:
+        step = self.test_step
+        if self.test_device is not None:
             resting = self.model.valid().to_device(self.test_device)
-            test = evaluate(testing_step(resting, self.loss), self.test, self.test_device, each)
+            step = fed(testing_step(resting, self.loss), self.test_feed, self._test_window)
+        test = total(step, self.test_feed, self._test_window, each)
         if not math.isfinite(test.loss):
             raise TrainingError(self._diverged(f"the loss on the test set is {test.loss}", at.step, at))
         train = at.sums.metrics()
@@ -184,17 +207,22 @@ class Trainer:
         show.epoch(record)
 
     # --- what was measured -------------------------------------------------------------------------------------------
-    def _read(self, at: Position) -> None:
-        """Read the steps since the last read, check them, add them up and write them down."""
-        values = self._window.read()
-        first = at.step - len(values) + 1
+    def _read(self, at: Position, wait: bool) -> bool:
+        """Check the steps whose numbers have come, or all if it may ``wait``; add them up and write them down.
+
+        Says whether there were any.
+        """
+        values = self._window.read() if wait else self._window.turn()
+        first = at.step - self._window.unread - len(values) + 1
         good = next((i for i, value in enumerate(values) if not math.isfinite(value.loss)), len(values))
         for value in values[:good]:
             at.sums.add(value)
-        at.seconds += self._pace.count(sum(value.items for value in values))
+        if values or wait:
+            at.seconds += self._pace.count(sum(value.items for value in values))
         self._log.write(_line(at, first + i, value) for i, value in enumerate(values[:good]))
         if good < len(values):
             raise TrainingError(self._diverged(f"the loss is {values[good].loss}", first + good, at))
+        return bool(values)
 
     def _diverged(self, what: str, step: int, at: Position) -> str:
         kept = latest_checkpoint(self.run)

@@ -1,4 +1,4 @@
-"""Running loss and accuracy: kept on the device step by step, read rarely; knows neither models nor files."""
+"""Running loss and accuracy: kept on the device step by step, read rarely and behind; knows neither models nor files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from wgpu_nn.backends.base import Pending
 from wgpu_nn.dtype import Int
 from wgpu_nn.tensor import Cell, Device, Tensor, arange, host_numbers, zeros
 
-# A read waits for the device. Steps queue up between reads, so there is a bound on their number as well.
+# A read costs a submit and a copy, but no wait: it is picked up when it has come. Only when READ_STEPS more steps are
+# under way by then does the loop wait, so that the device is never further behind than twice that.
 READ_SECONDS = 0.5
-READ_STEPS = 256
+READ_STEPS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,29 @@ class Sums:
         return Metrics(self.loss / self.items, self.correct / self.items, self.items)
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Numbers of steps on their way from the device."""
+
+    losses: Pending
+    correct: Pending
+    items: list[int]
+
+    def ready(self) -> bool:
+        """Say whether they have come; waits for nothing."""
+        return self.losses.ready() and self.correct.ready()
+
+    def values(self) -> list[StepValue]:
+        """Return them, in order of the steps; waits until they have come."""
+        losses, correct = self.losses.result(), self.correct.result()
+        return [StepValue(float(losses[i]), int(correct[i]), n) for i, n in enumerate(self.items)]
+
+
 class Window:
-    """The losses and correct counts of the last steps, in two small tensors on the device until they are read."""
+    """The losses and correct counts of the last steps, in two small tensors on the device that are written round and round.
+
+    A read copies them as they are, in order with the steps, so that the next steps may overwrite them before it arrives.
+    """
 
     def __init__(self, device: Device, room: int = READ_STEPS) -> None:
         self._room = room
@@ -64,12 +87,18 @@ class Window:
         self._losses = Cell(zeros(room, device))
         self._correct = Cell(zeros(room, device, Int))
         self._items: list[int] = []
+        self._open: Read | None = None
         self._read_at = -math.inf  # the first step is read at once, and shows that things move
 
     @property
     def cells(self) -> tuple[Cell, Cell]:
         """What ``put`` replaces: the state of a captured step that calls it."""
         return self._losses, self._correct
+
+    @property
+    def unread(self) -> int:
+        """The number of steps put down that no read has returned yet."""
+        return len(self._items) + (len(self._open.items) if self._open else 0)
 
     def put(self, loss: Tensor, correct: Tensor) -> None:
         """Put down a step's mean loss [] and its count of correct answers [] Int; ``note`` must follow."""
@@ -80,33 +109,44 @@ class Window:
         self._correct.value = here.where(correct, self._correct.value)
 
     def note(self, items: int) -> None:
-        """Say how many items the step had whose numbers were put down last."""
+        """Say how many items the step had whose numbers were put down last; ``turn`` or ``read`` must follow."""
         self._items.append(items)
 
-    def add(self, loss: Tensor, correct: Tensor, items: int) -> None:
-        """Put down a step and note its items; waits for nothing."""
-        self.put(loss, correct)
-        self.note(items)
+    def turn(self) -> list[StepValue]:
+        """Return the steps whose numbers have come by now, and ask for those since when it is time to.
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time to read: no room is left, or READ_SECONDS have passed since the last read."""
-        return len(self._items) == self._room or time.perf_counter() - self._read_at >= READ_SECONDS
+        Waits for the device only if there is no room for another step while a read is still open.
+        """
+        full = len(self._items) == self._room
+        values: list[StepValue] = []
+        if self._open is not None and (full or self._open.ready()):
+            values = self._take()
+        if self._open is None and (full or time.perf_counter() - self._read_at >= READ_SECONDS):
+            self._ask()
+        return values
+
+    def read(self) -> list[StepValue]:
+        """Return all steps that were not returned yet; waits for the device."""
+        values = self._take()
+        self._ask()
+        return values + self._take()
 
     def clear(self) -> None:
         """Forget what was put down, as before the first step."""
         self._items.clear()
+        self._open = None
         self._read_at = -math.inf
 
-    def read(self) -> list[StepValue]:
-        """Return the steps since the last read, and forget them; waits for the device."""
-        n = len(self._items)
-        values: list[StepValue] = []
-        if n:
-            losses, correct = self._losses.value.numpy(), self._correct.value.numpy()
-            values = [StepValue(float(losses[i]), int(correct[i]), self._items[i]) for i in range(n)]
+    def _ask(self) -> None:
+        if self._items:
+            losses, correct = self._losses.value.numpy_later(), self._correct.value.numpy_later()
+            self._open = Read(losses, correct, self._items.copy())
             self._items.clear()
         self._read_at = time.perf_counter()
+
+    def _take(self) -> list[StepValue]:
+        values = self._open.values() if self._open is not None else []
+        self._open = None
         return values
 
 

@@ -10,11 +10,15 @@ from wgpu_nn.data import DataLoader
 from wgpu_nn.errors import TrainingError
 from wgpu_nn.nn import Module
 from wgpu_nn.optim import Optimizer
-from wgpu_nn.tensor import Device, Tensor, tensor
+from wgpu_nn.tensor import Device, Tensor
+from wgpu_nn.train.feed import Feed, Given, Streamed
 from wgpu_nn.train.metrics import Metrics, Sums, Window
 
 Step: TypeAlias = "Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]"
 """(images, targets) -> (mean loss [], count of correct answers [] Int)."""
+
+FedStep: TypeAlias = "Callable[[Given], object]"
+"""What a feed yields -> nothing that is looked at: its numbers are in a window."""
 
 
 class Classifier(Protocol):
@@ -46,15 +50,14 @@ def training_step(model: Module, optimizer: Optimizer, loss: Loss) -> Step:
     return step
 
 
-def measured(step: Step, window: Window) -> Step:
-    """Return ``step`` followed by putting down what it measured; the caller notes the items."""
+def fed(step: Step, feed: Feed, window: Window) -> FedStep:
+    """Return ``step`` with its batch from ``feed``, and followed by putting down what it measured; the caller notes the
+    items."""
 
-    def both(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        found = step(images, targets)
-        window.put(*found)
-        return found
+    def whole(given: Given) -> None:
+        window.put(*step(*feed.batch(given)))
 
-    return both
+    return whole
 
 
 def count_correct(logits: Tensor, targets: Tensor) -> Tensor:
@@ -85,14 +88,21 @@ def evaluate(
 
     ``each`` is called with the number of batches done; what it raises ends the evaluation.
     """
-    window, sums = Window(where), Sums()
-    with closing(batches.epoch(0)) as reading:
-        for done, (images, targets) in enumerate(reading, start=1):
-            window.add(*step(tensor(images, where), tensor(targets, where)), len(targets))
-            if window.due:
-                for value in window.read():
-                    sums.add(value)
-                each(done)
+    feed, window = Streamed(batches, where), Window(where)
+    return total(fed(step, feed, window), feed, window, each)
+
+
+def total(step: FedStep, feed: Feed, window: Window, each: Callable[[int], object]) -> Metrics:
+    """Return what ``step`` puts into ``window`` over one epoch of ``feed``, added up; see ``evaluate``."""
+    sums = Sums()
+    window.clear()
+    with closing(feed.epoch(0)) as batches:
+        for done, (given, items) in enumerate(batches, start=1):
+            step(given)
+            window.note(items)
+            for value in window.turn():
+                sums.add(value)
+            each(done)
     for value in window.read():
         sums.add(value)
     return sums.metrics()

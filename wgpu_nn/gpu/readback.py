@@ -1,0 +1,133 @@
+"""Reads that stall nobody: bytes land in mapped buffers, and are taken from there as they come; orders nothing by itself."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+from typing import Any
+
+import wgpu
+from wgpu.backends.wgpu_native._api import from_c_string_view, libf
+from wgpu.backends.wgpu_native._ffi import ffi, lib
+
+from wgpu_nn.gpu.failure import device_errors
+
+SMALLEST = 256
+
+_serial = itertools.count(1)
+_expected: dict[int, Landing] = {}  # those whose callback has not come, by the number that it gets
+
+
+class Landing:
+    """Bytes on their way from the GPU."""
+
+    __slots__ = ("_data", "_failure", "_nbytes", "_submission", "home", "raw")
+
+    def __init__(self, home: Readback, raw: wgpu.GPUBuffer, nbytes: int) -> None:
+        self.home, self.raw, self._nbytes = home, raw, nbytes
+        self._submission: Any = None
+        self._failure: str | None = None  # why the bytes did not come; empty if they did
+        self._data: bytearray | None = None
+
+    def begin(self) -> None:
+        """Ask for the bytes; the copy of them has been submitted."""
+        # Only a submission tells its number, so an empty one follows.
+        self._submission = ffi.new("WGPUSubmissionIndex *", libf.wgpuQueueSubmitForIndex(self.home.queue, 0, ffi.NULL))
+        number = next(_serial)
+        _expected[number] = self
+        info = ffi.new("WGPUBufferMapCallbackInfo *")
+        info.mode, info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
+        info.userdata1 = ffi.cast("void *", number)
+        libf.wgpuBufferMapAsync(self.raw._internal, lib.WGPUMapMode_Read, 0, self._nbytes, info[0])
+
+    def come(self, failure: str) -> None:
+        """Take note that the bytes are there, or why not."""
+        self._failure = failure
+
+    def ready(self) -> bool:
+        """Say whether ``result`` need not wait."""
+        if self._failure is None:
+            self.home.poll()
+        return self._failure is not None or self.home.closed
+
+    def wait(self) -> None:
+        """Wait until the bytes have come, or failed to; not for work that was given to the GPU after them."""
+        if self._failure is None:
+            self.home.wait(self._submission)
+
+    def result(self) -> bytearray:
+        """Return the bytes; waits as ``wait`` does."""
+        if self._data is None:
+            with device_errors("read"):
+                self.wait()
+                # NOTE: whoever asks for the mapped bytes of a destroyed device aborts the process.
+                if self._failure != "" or self.home.closed:
+                    raise RuntimeError("device is lost" if self.home.closed else self._failure or "nothing came")
+                address = libf.wgpuBufferGetMappedRange(self.raw._internal, 0, self._nbytes)
+                self._data = bytearray(ffi.buffer(address, self._nbytes))
+                libf.wgpuBufferUnmap(self.raw._internal)
+            self.home.give(self.raw)
+        return self._data
+
+
+@ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
+def _come(status: int, message: Any, number: Any, unused: Any) -> None:
+    good = status == lib.WGPUMapAsyncStatus_Success
+    failure = "" if good else from_c_string_view(message) or f"mapping failed with status {status}"
+    _expected.pop(int(ffi.cast("uintptr_t", number))).come(failure)
+
+
+@atexit.register
+def _finish() -> None:
+    """Let no callback come when the interpreter is half gone."""
+    for landing in list(_expected.values()):
+        landing.wait()
+
+
+class Readback:
+    """Buffers for reads that are under way, kept by size and used again. ``closed`` tells that the device is gone."""
+
+    def __init__(self, device: wgpu.GPUDevice) -> None:
+        self._device = device
+        self.closed = False
+        self._free: dict[int, list[wgpu.GPUBuffer]] = {}
+
+    @property
+    def queue(self) -> Any:
+        """The raw queue."""
+        return self._device.queue._internal
+
+    def take(self, nbytes: int) -> Landing:
+        """Return a place for ``nbytes``; the caller submits the copy to it, and then calls ``begin``."""
+        size = max(SMALLEST, 1 << (nbytes - 1).bit_length())
+        free = self._free.setdefault(size, [])
+        usage = wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST
+        raw = free.pop() if free else self._device.create_buffer(size=size, usage=usage)
+        return Landing(self, raw, nbytes)
+
+    def give(self, raw: wgpu.GPUBuffer) -> None:
+        """Take back a buffer that is not mapped any more."""
+        self._free.setdefault(raw.size, []).append(raw)
+
+    def close(self) -> None:
+        """Wait for what is under way: the device is about to go, and callbacks must not come after it."""
+        for landing in [x for x in _expected.values() if x.home is self]:
+            landing.wait()
+        self.closed = True
+
+    def poll(self) -> None:
+        """Let what has come be noticed."""
+        if not self.closed:
+            libf.wgpuDevicePoll(self._device._internal, False, ffi.NULL)
+
+    def wait(self, submission: Any) -> None:
+        """Wait until the GPU has done a submission and all before it."""
+        if not self.closed:
+            libf.wgpuDevicePoll(self._device._internal, True, submission)
+
+    def trim(self) -> None:
+        """Destroy the buffers that wait for reuse."""
+        for free in self._free.values():
+            for raw in free:
+                raw.destroy()
+        self._free.clear()

@@ -1,0 +1,127 @@
+"""Where a step's batches come from: uploaded one by one, or gathered from data that stay on the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import closing
+from typing import Protocol, TypeAlias
+
+from wgpu_nn.data import DataLoader, in_memory
+from wgpu_nn.dtype import Float
+from wgpu_nn.errors import OutOfMemoryError, TrainingError
+from wgpu_nn.tensor import Device, Tensor, tensor
+from wgpu_nn.train.device_data import DeviceDataset
+
+# What a run keeps on its device unless it is told to: all of CIFAR-10 in single precision fits, and few GPUs lack as much.
+KEPT_BYTES = 1 << 30
+
+Given: TypeAlias = tuple[Tensor, ...]
+"""What a captured step is called with: a batch, or what names it."""
+
+
+class Feed(Protocol):
+    """Yields what a step is called with, batch by batch, and turns that into inputs and targets inside of the step.
+
+    ``nbytes`` is what it keeps on the device; ``reason`` says why it keeps nothing although it was free to.
+    """
+
+    nbytes: int
+    reason: str
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Generator[tuple[Given, int], None, None]:
+        """Iterate over the batches of an epoch, each with the number of its items."""
+        ...
+
+    def batch(self, given: Given) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets; inside of a captured step, an op like others."""
+        ...
+
+
+class Streamed:
+    """Uploads every batch as the loader reads it."""
+
+    def __init__(self, loader: DataLoader, device: Device, reason: str = "") -> None:
+        self.nbytes, self.reason = 0, reason
+        self._loader, self._device = loader, device
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Generator[tuple[Given, int], None, None]:
+        with closing(self._loader.epoch(epoch, start_batch)) as batches:
+            for inputs, targets in batches:
+                yield (tensor(inputs, self._device), tensor(targets, self._device)), len(targets)
+
+    def batch(self, given: Given) -> tuple[Tensor, Tensor]:
+        inputs, targets = given
+        return inputs, targets
+
+
+class Kept:
+    """Uploads the whole data set once, and the order of its items once an epoch; a step gathers its part of the order."""
+
+    def __init__(self, loader: DataLoader, device: Device) -> None:
+        self._loader, self._device = loader, device
+        self._data = DeviceDataset(*loader.whole(), device=device)
+        self.nbytes, self.reason = sum(_width(device) * t.size for t in self._data.tensors), ""
+        self._order = self._upload(0)
+
+    def _upload(self, epoch: int) -> Tensor:
+        return tensor(self._loader.order(epoch), self._device)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Generator[tuple[Given, int], None, None]:
+        if self._loader.shuffle:
+            self._order = self._upload(epoch)
+        size = self._loader.batch_size
+        for k in range(start_batch, len(self._loader)):
+            rows = self._order[k * size : (k + 1) * size]
+            yield (rows,), len(rows)
+
+    def batch(self, given: Given) -> tuple[Tensor, Tensor]:
+        inputs, targets = self._data.batch(given[0])
+        return inputs, targets
+
+
+def feed(loader: DataLoader, device: Device, keep: bool | None = None, room: int = KEPT_BYTES) -> Feed:
+    """Return the feed of ``loader``'s batches to ``device``.
+
+    With ``keep`` the data stay there: what the loader makes of an item is then made once. Without a word from the caller
+    they do if all is in memory, ``mapped`` rather than transformed, and at most ``room`` bytes. Raises TrainingError if
+    they must and cannot.
+    """
+    if keep is False:
+        return Streamed(loader, device)
+    reason = _obstacle(loader, device, keep is None, room)
+    if not reason:
+        try:
+            return Kept(loader, device)
+        except OutOfMemoryError:
+            reason = "the device has no memory left for them"
+    if keep:
+        raise TrainingError(
+            f"Trainer: keep_on_device: expected data that fit, but {reason}; leave it out to stream them"
+        )
+    return Streamed(loader, device, reason)
+
+
+def _obstacle(loader: DataLoader, device: Device, free: bool, room: int) -> str:
+    """Return why the data cannot stay on the device, or why they should not if the choice is ``free``."""
+    if free and not in_memory(loader.dataset):
+        return "they are not all in memory"
+    if free and loader.transform is not None:
+        return "the loader's transform may make something else of them each time (mapped makes the same)"
+    largest, total = _nbytes(loader, device)
+    if device.largest is not None and largest > device.largest:
+        return f"they take {largest:,} bytes, and a tensor of this device has {device.largest:,} at most"
+    if free and total > room:
+        return f"they take {total:,} bytes, and {room:,} are left for data (keep_on_device=True takes more)"
+    return ""
+
+
+def _nbytes(loader: DataLoader, device: Device) -> tuple[int, int]:
+    """Return the bytes that the largest array of the data set takes on the device, and those of all of them."""
+    sizes = [_width(device) * len(loader.dataset) * math.prod(array.shape[1:]) for array in loader.first()]
+    return max(sizes), sum(sizes)
+
+
+def _width(device: Device) -> int:
+    """Return the bytes of an element, about: Ints and Bools are no wider than Floats anywhere."""
+    return device.dtype(Float).numpy.itemsize
