@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wgpu_nn.dtype import Bool, Float, Int
-from wgpu_nn.ops import rules
+from wgpu_nn.ops import rules, rules_attention
 from wgpu_nn.ops.spec import Category, register
 
 SOURCE, MAP, REDUCE, VIEW, ROUTINE = Category
@@ -71,3 +71,9 @@ register("cross_entropy", ROUTINE, 2, rules.cross_entropy)  # logits, targets: t
 register("cross_entropy_grad", ROUTINE, 3, rules.cross_entropy_grad)  # cotangent of each row or of all, logits, targets
 register("softmax", ROUTINE, 1, rules.same)
 register("log_softmax", ROUTINE, 1, rules.same)
+
+# q, k, v, mask: scaled dot-product attention, and the log-sum-exp of each row's scores behind it, flat in one tensor.
+register("attention", ROUTINE, (3, 4), rules_attention.attention)
+register("attention_grad_q", ROUTINE, (6, 7), rules_attention.attention_grad)  # g, q, k, v, lse, delta, mask
+register("attention_grad_k", ROUTINE, (6, 7), rules_attention.attention_grad)
+register("attention_grad_v", ROUTINE, (4, 5), rules_attention.attention_grad_v)  # g, q, k, lse, mask
