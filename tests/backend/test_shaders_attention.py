@@ -13,7 +13,8 @@ from wgpu_nn.gpu import Gpu
 pytestmark = pytest.mark.usefixtures("trust")
 SCALE = 0.4
 # Queries and keys of three heads, contiguous; 4 features, so that one vector holds a row.
-COMMON = f"""fn scale() -> f32 {{ return {SCALE}; }}
+COMMON = f"""fn hidden(x: u32) -> u32 {{ return x; }}
+fn scale() -> f32 {{ return {SCALE}; }}
 fn row_block(i: u32) -> u32 {{ return blocks() - 1u - i; }}
 fn mask_start(head: u32) -> u32 {{ return 0u; }}
 fn score(start: u32, row: u32, column: u32, s: f32) -> f32 {{
@@ -77,7 +78,7 @@ def store(tiled: bool) -> str:
         }"""
 
 
-def launched(tiled: bool, heads: int, rows: int) -> tuple[int, dict[str, int], dict[str, int | bool]]:
+def launched(tiled: bool, heads: int, rows: int) -> tuple[tuple[int, int, int], dict[str, int], dict[str, int | bool]]:
     """Return the workgroups to launch, the sizes, and the constants of a body."""
     side = 64 if tiled else 4
     blocks = -(-rows // side)
@@ -87,7 +88,7 @@ def launched(tiled: bool, heads: int, rows: int) -> tuple[int, dict[str, int], d
         else {"WORKGROUP": 8, "DEPTH_QUADS": 1, "WIDTH_QUADS": 1, "VALUE_QUADS": 1}
     )
     groups = heads * blocks if tiled else -(-heads * blocks // 8)
-    return groups + 1, {"items": heads * blocks, "blocks": blocks, "side": side}, constants
+    return (2, groups // 2 + 1, 1), {"items": heads * blocks, "blocks": blocks, "side": side}, constants
 
 
 @pytest.mark.parametrize("lengths", [(5, 7), (70, 66), (1, 1)], ids=str)

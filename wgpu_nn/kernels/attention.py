@@ -1,7 +1,9 @@
 """Plans fused attention and its gradients: blocks of scores in workgroup memory on GPUs, in registers on software adapters.
 
 Four ops share two bodies an adapter kind. They differ in the roles of the operands: scores are the products x y of rows and
-columns, cotangents of weights the products u w, and z is what is summed, a column at a time.
+columns, cotangents of weights the products u w, and z is what is summed, a column at a time. Bodies compute in f32; loads
+and stores are the header's, where other element types would come in. The gradients of keys and of values are kernels of
+their own: each then has one result and half the accumulators, for eight products of blocks in all instead of seven.
 """
 
 from __future__ import annotations
