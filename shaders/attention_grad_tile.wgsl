@@ -11,6 +11,7 @@ const PITCH = SIDE + 1u;  // one vector more than a step has, so that steps star
 const TILE = CHUNK * PITCH;
 const STEPS = CHUNK / SIDE;
 const TEAM = 128u;
+const LOADS = CHUNK * SIDE / TEAM;  // a known number, so that all loads of a step are under way at once
 var<workgroup> tile_x: array<vec4f, TILE>;
 var<workgroup> tile_y: array<vec4f, TILE * WIDE>;
 var<workgroup> tile_p: array<vec4f, TILE>;
@@ -60,7 +61,8 @@ fn main(
             var s0 = vec4f(); var s1 = vec4f(); var s2 = vec4f(); var s3 = vec4f();
             var t0 = vec4f(); var t1 = vec4f(); var t2 = vec4f(); var t3 = vec4f();
             for (var k = 0u; k < DEPTH; k += CHUNK) {
-                for (var j = local; j < CHUNK * SIDE; j += TEAM) {
+                for (var t = 0u; t < LOADS; t++) {
+                    let j = t * TEAM + local;
                     let to = j % CHUNK * PITCH + j / CHUNK;
                     tile_x[to] = x_load(x, first + j / CHUNK, k + j % CHUNK);
                     tile_y[to] = y_load(y, column + j / CHUNK, k + j % CHUNK);
@@ -98,7 +100,8 @@ fn main(
                 var e0 = vec4f(); var e1 = vec4f(); var e2 = vec4f(); var e3 = vec4f();
                 var f0 = vec4f(); var f1 = vec4f(); var f2 = vec4f(); var f3 = vec4f();
                 for (var k = 0u; k < VALUES; k += CHUNK) {
-                    for (var j = local; j < CHUNK * SIDE; j += TEAM) {
+                    for (var t = 0u; t < LOADS; t++) {
+                        let j = t * TEAM + local;
                         let to = j % CHUNK * PITCH + j / CHUNK;
                         tile_x[to] = u_load(u, first + j / CHUNK, k + j % CHUNK);
                         tile_y[to] = w_load(w, column + j / CHUNK, k + j % CHUNK);
@@ -127,7 +130,8 @@ fn main(
                     tile_p[(e * SIDE + m) * PITCH + n] = pick(q + e, s0, s1, s2, s3);
                     tile_p[(e * SIDE + m) * PITCH + 8u + n] = pick(q + e, t0, t1, t2, t3);
                 }
-                for (var j = local; j < CHUNK * SIDE * WIDE; j += TEAM) {
+                for (var t = 0u; t < LOADS * WIDE; t++) {
+                    let j = t * TEAM + local;
                     let k = j / (SIDE * WIDE);
                     let wide = j / SIDE % WIDE;
                     tile_y[wide * TILE + k * PITCH + j % SIDE] = z_load(z, column + q * SIDE + k, left + wide * 64u + j % SIDE);

@@ -10,6 +10,7 @@ const PITCH = SIDE + 1u;  // one vector more than a step has, so that steps star
 const TILE = CHUNK * PITCH;
 const STEPS = CHUNK / SIDE;
 const TEAM = 128u;
+const LOADS = CHUNK * SIDE / TEAM;  // a known number, so that all loads of a step are under way at once
 var<workgroup> tile_x: array<vec4f, TILE>;
 var<workgroup> tile_y: array<vec4f, TILE * WIDE>;
 var<workgroup> tile_p: array<vec4f, TILE>;
@@ -47,7 +48,8 @@ fn main(
         var s0 = vec4f(); var s1 = vec4f(); var s2 = vec4f(); var s3 = vec4f();
         var t0 = vec4f(); var t1 = vec4f(); var t2 = vec4f(); var t3 = vec4f();
         for (var k = 0u; k < DEPTH; k += CHUNK) {
-            for (var j = local; j < CHUNK * SIDE; j += TEAM) {
+            for (var t = 0u; t < LOADS; t++) {
+                let j = t * TEAM + local;
                 let to = j % CHUNK * PITCH + j / CHUNK;
                 tile_x[to] = x_load(x, first + j / CHUNK, k + j % CHUNK);
                 tile_y[to] = y_load(y, column + j / CHUNK, k + j % CHUNK);
@@ -104,7 +106,8 @@ fn main(
                 tile_p[(e * SIDE + m) * PITCH + n] = pick(q + e, s0, s1, s2, s3);
                 tile_p[(e * SIDE + m) * PITCH + 8u + n] = pick(q + e, t0, t1, t2, t3);
             }
-            for (var j = local; j < CHUNK * SIDE * WIDE; j += TEAM) {
+            for (var t = 0u; t < LOADS * WIDE; t++) {
+                let j = t * TEAM + local;
                 let k = j / (SIDE * WIDE);
                 let wide = j / SIDE % WIDE;
                 tile_y[wide * TILE + k * PITCH + j % SIDE] = z_load(z, column + q * SIDE + k, left + wide * 64u + j % SIDE);
