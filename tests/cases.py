@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from tests import cases_attention
 from tests.case import VIEWS, WHOLE, Arg, Case, Tolerance
 from tests.cases_order import orders
 from wgpu_nn.backends.numpy_routines import argmax_pool2d
@@ -49,6 +50,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "max_pool2d_grad": SUMMED,
     **dict.fromkeys(("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad"), NEAR_SUM),
     "normal": NORMAL,
+    **cases_attention.TOLERANCES,
 }
 
 
@@ -336,6 +338,7 @@ def _rows() -> list[Case]:
 def _table() -> dict[str, list[Case]]:
     found: dict[str, list[Case]] = {}
     families = (_maps, _sources, _reductions, _views, _products, _convolutions, _pools, _indices, _rows, orders)
+    families += (cases_attention.attentions,)
     for case in (c for family in families for c in family()):
         rows = found.setdefault(case.op, [])
         tolerance = TOLERANCES.get(case.op, WHOLE) if case.tolerance is WHOLE else case.tolerance

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from wgpu_nn.backends import numpy_attention
 from wgpu_nn.errors import IndexRangeError
 from wgpu_nn.shape import Shape
 
@@ -224,4 +225,5 @@ ROUTINES: dict[str, Callable[..., Array]] = {
     "cross_entropy_grad": cross_entropy_grad,
     "softmax": softmax,
     "log_softmax": log_softmax,
+    **numpy_attention.ROUTINES,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from wgpu_nn.kernels.attention import OPERANDS as ATTENTION
+from wgpu_nn.kernels.attention import run_attention
 from wgpu_nn.kernels.conv import run_conv2d, run_input_grad, run_weight_grad
 from wgpu_nn.kernels.index import run_gather
 from wgpu_nn.kernels.loss import run_loss
@@ -63,6 +65,7 @@ PLANNERS: dict[str, Planner] = {
     ),
     "cross_entropy": lambda site, op, xs, attrs, out: run_loss(site, xs[0], xs[1], out),
     "cross_entropy_grad": lambda site, op, xs, attrs, out: run_loss(site, xs[1], xs[2], out, xs[0]),
+    **dict.fromkeys(ATTENTION, run_attention),
     "gather": lambda site, op, xs, attrs, out: run_gather(site, xs[0], xs[1], attrs["axis"], out),
     "scatter_add": lambda site, op, xs, attrs, out: run_scatter_add(site, xs[0], xs[1], xs[2], attrs["axis"], out),
     **dict.fromkeys(FOLDS, lambda site, op, xs, attrs, out: run_scan(site, op, xs[0], attrs["axis"], out)),

@@ -1,6 +1,12 @@
 """Layers and losses, each a Module, and the configs that make them."""
 
 from wgpu_nn.nn.activation import Gelu, ReLU, Sigmoid, Tanh
+from wgpu_nn.nn.attention import (
+    MultiHeadAttention,
+    MultiHeadAttentionConfig,
+    generate_autoregressive_mask,
+    scaled_dot_product_attention,
+)
 from wgpu_nn.nn.config import Config, field, pair
 from wgpu_nn.nn.conv import Conv2d, Conv2dConfig
 from wgpu_nn.nn.dropout import Dropout, DropoutConfig
@@ -50,6 +56,8 @@ __all__ = [
     "Module",
     "MseLoss",
     "MseLossConfig",
+    "MultiHeadAttention",
+    "MultiHeadAttentionConfig",
     "Normal",
     "Param",
     "ReLU",
@@ -59,5 +67,7 @@ __all__ = [
     "XavierNormal",
     "XavierUniform",
     "field",
+    "generate_autoregressive_mask",
     "pair",
+    "scaled_dot_product_attention",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wgpu_nn.dtype import Bool, Float, Int
-from wgpu_nn.ops import rules, rules_order
+from wgpu_nn.ops import rules, rules_attention, rules_order
 from wgpu_nn.ops.spec import Category, register
 
 SOURCE, MAP, REDUCE, VIEW, ROUTINE = Category
@@ -76,3 +76,9 @@ for name in ("cumsum", "cumprod", "cummax", "cummin"):
 register("argsort", ROUTINE, 1, rules_order.argsort)
 register("argtopk", ROUTINE, 1, rules_order.argtopk)  # the first k of argsort
 register("places", ROUTINE, 1, rules_order.places)  # running counts: where they step up
+
+# q, k, v, mask: scaled dot-product attention, and the log-sum-exp of each row's scores behind it, flat in one tensor.
+register("attention", ROUTINE, (3, 4), rules_attention.attention)
+register("attention_grad_q", ROUTINE, (6, 7), rules_attention.attention_grad)  # g, q, k, v, lse, delta, mask
+register("attention_grad_k", ROUTINE, (6, 7), rules_attention.attention_grad)
+register("attention_grad_v", ROUTINE, (4, 5), rules_attention.attention_grad_v)  # g, q, k, lse, mask

@@ -1,0 +1,162 @@
+"""The WGSL bodies of attention, each by itself, trusted and checked, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.shader_bench import Out, run
+from wgpu_nn import Device
+from wgpu_nn.backends import numpy_attention as reference
+from wgpu_nn.gpu import Gpu
+
+pytestmark = pytest.mark.usefixtures("trust")
+SCALE = 0.4
+# Queries and keys of three heads, contiguous; 4 features, so that one vector holds a row.
+COMMON = f"""fn hidden(x: u32) -> u32 {{ return x; }}
+fn scale() -> f32 {{ return {SCALE}; }}
+fn row_block(i: u32) -> u32 {{ return blocks() - 1u - i; }}
+fn mask_start(head: u32) -> u32 {{ return 0u; }}
+fn score(start: u32, row: u32, column: u32, s: f32) -> f32 {{
+    if (row >= rows() || column >= columns() || barred(row, column)) {{ return -infinity(); }}
+    return s * scale();
+}}
+"""
+CAUSAL = """fn barred(row: u32, column: u32) -> bool { return column > row; }
+fn column_begin(first: u32) -> u32 { return 0u; }
+fn column_end(first: u32) -> u32 { return min(columns(), first + side()); }
+fn inside(first: u32, column: u32) -> bool { return column + side() <= columns() && column + side() <= first + 1u; }
+"""
+# The same seen from the keys.
+TURNED = """fn barred(row: u32, column: u32) -> bool { return row > column; }
+fn column_begin(first: u32) -> u32 { return first; }
+fn column_end(first: u32) -> u32 { return columns(); }
+fn inside(first: u32, column: u32) -> bool { return column + side() <= columns() && first + side() <= column + 1u; }
+"""
+
+
+@pytest.fixture
+def gpu(gpu_device: Device) -> Gpu:
+    return gpu_device.gpu
+
+
+def given(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def loads(roles: dict[str, str], tiled: bool) -> str:
+    """Return how a body reads [heads, rows, 4] arrays of vectors in their roles."""
+    lines: list[str] = []
+    for role, name in roles.items():
+        count = "rows()" if role in "xu" else "columns()"
+        lines.append(f"fn {role}_start(head: u32) -> u32 {{ return head * {count}; }}")
+        if not tiled:
+            lines.append(f"fn {role}_at(start: u32, i: u32, f: u32) -> vec4f {{ return {name}[start + i]; }}")
+        elif role == "z":
+            row = f"let row = {name}[start + min(i, {count} - 1u)];"
+            lanes = ", ".join(
+                f"select(0.0, row[min(f + {j}u, 3u)], i < {count} && f + {j}u < 4u)" for j in range(0, 64, 16)
+            )
+            lines.append(f"fn z_load(start: u32, i: u32, f: u32) -> vec4f {{ {row} return vec4f({lanes}); }}")
+        else:
+            lanes = ", ".join(
+                f"select(0.0, {name}[start + min(i + {j}u, {count} - 1u)][min(f, 3u)], i + {j}u < {count} && f < 4u)"
+                for j in range(0, 64, 16)
+            )
+            lines.append(f"fn {role}_load(start: u32, i: u32, f: u32) -> vec4f {{ return vec4f({lanes}); }}")
+    return "\n".join(lines)
+
+
+def store(tiled: bool) -> str:
+    if tiled:
+        return """fn store(head: u32, row: u32, column: u32, v: f32) {
+            if (column < 4u) { out[(head * rows() + row) * 4u + column] = v; }
+        }"""
+    return """fn store(head: u32, row: u32, column: u32, v: vec4f) {
+            let at = (head * rows() + row) * 4u;
+            for (var j = 0u; j < 4u; j++) { out[at + j] = v[j]; }
+        }"""
+
+
+def launched(tiled: bool, heads: int, rows: int) -> tuple[tuple[int, int, int], dict[str, int], dict[str, int | bool]]:
+    """Return the workgroups to launch, the sizes, and the constants of a body."""
+    side = 64 if tiled else 4
+    blocks = -(-rows // side)
+    constants: dict[str, int | bool] = (
+        {"CHUNK": 16, "WIDE": 1, "PARTS": 1, "DEPTH": 4, "VALUES": 4}
+        if tiled
+        else {"WORKGROUP": 8, "DEPTH_QUADS": 1, "WIDTH_QUADS": 1, "VALUE_QUADS": 1}
+    )
+    groups = heads * blocks if tiled else -(-heads * blocks // 8)
+    return (2, groups // 2 + 1, 1), {"items": heads * blocks, "blocks": blocks, "side": side}, constants
+
+
+@pytest.mark.parametrize("lengths", [(5, 7), (70, 66), (1, 1)], ids=str)
+@pytest.mark.parametrize("file", ["attention", "attention_tile"])
+def test_attention_keeps_a_running_maximum_and_sum(file: str, lengths: tuple[int, int], gpu: Gpu) -> None:
+    queries, keys = lengths
+    tiled = file.endswith("tile")
+    q, k, v = given(1, 3, queries, 4), given(1, 3, keys, 4, seed=1), given(1, 3, keys, 4, seed=2)
+    groups, sizes, constants = launched(tiled, 3, queries)
+    behind = f"out[{3 * queries * 4}u + head * rows() + row] = v;"
+    text = [COMMON, CAUSAL, loads({"x": "q", "y": "k", "z": "v"}, tiled), store(tiled)]
+    text.append(f"fn store_lse(head: u32, row: u32, v: f32) {{ {behind} }}")
+    out = run(
+        gpu,
+        file,
+        {"q": q, "k": k, "v": v, "out": Out((3 * queries * 5,))},
+        groups,
+        constants=constants,
+        sizes={**sizes, "rows": queries, "columns": keys},
+        text="\n".join(text),
+        elements={"q": "vec4f", "k": "vec4f", "v": "vec4f"},
+    )
+    want = reference.attention(q.astype(np.float64), k, v, scale=SCALE, causal=True)
+    np.testing.assert_allclose(out, want, rtol=1e-5, atol=5e-6)
+
+
+ROLES = {
+    "q": {"x": "q", "y": "k", "u": "g", "w": "v", "z": "k"},
+    "k": {"x": "k", "y": "q", "u": "v", "w": "g", "z": "q"},
+    "v": {"x": "k", "y": "q", "u": "v", "w": "g", "z": "g"},
+}
+
+
+@pytest.mark.parametrize("lengths", [(5, 7), (70, 66)], ids=str)
+@pytest.mark.parametrize("of", "qkv")
+@pytest.mark.parametrize("file", ["attention_grad", "attention_grad_tile"])
+def test_gradients_make_the_weights_anew(file: str, of: str, lengths: tuple[int, int], gpu: Gpu) -> None:
+    queries, keys = lengths
+    tiled = file.endswith("tile")
+    q, k, v = given(1, 3, queries, 4), given(1, 3, keys, 4, seed=1), given(1, 3, keys, 4, seed=2)
+    g, lse, delta = given(1, 3, queries, 4, seed=3), given(1, 3, queries, seed=4) + 3, given(1, 3, queries, seed=5)
+    rows, columns = (queries, keys) if of == "q" else (keys, queries)
+    groups, sizes, constants = launched(tiled, 3, rows)
+    text = [
+        COMMON,
+        CAUSAL if of == "q" else TURNED,
+        loads(ROLES[of], tiled),
+        store(tiled),
+        "fn members() -> u32 { return 1u; }",
+        "fn query_head(item: u32, member: u32) -> u32 { return item + member; }",
+        f"fn lse_at(head: u32, i: u32) -> f32 {{ return lse[head * {queries}u + min(i, {queries - 1}u)]; }}",
+        f"fn delta_at(head: u32, i: u32) -> f32 {{ return delta[head * {queries}u + min(i, {queries - 1}u)]; }}",
+    ]
+    out = run(
+        gpu,
+        file,
+        {"q": q, "k": k, "v": v, "g": g, "lse": lse, "delta": delta, "out": Out((3, rows, 4))},
+        groups,
+        constants={**constants, "SCORES": of != "v", "BY_ROW": of == "q"},
+        sizes={**sizes, "rows": rows, "columns": columns},
+        text="\n".join(text),
+        elements=dict.fromkeys("qkvg", "vec4f"),
+    )
+    wide = q.astype(np.float64)
+    options = {"scale": SCALE, "causal": True}
+    want = {
+        "q": lambda: reference.attention_grad_q(g, wide, k, v, lse, delta, **options),
+        "k": lambda: reference.attention_grad_k(g, wide, k, v, lse, delta, **options),
+        "v": lambda: reference.attention_grad_v(g, wide, k, lse, **options),
+    }[of]()
+    np.testing.assert_allclose(out, want[0], rtol=1e-5, atol=1e-5)
