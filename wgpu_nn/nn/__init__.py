@@ -2,7 +2,15 @@
 
 from wgpu_nn.nn.activation import Gelu, ReLU, Sigmoid, Tanh
 from wgpu_nn.nn.config import Config, field, pair
-from wgpu_nn.nn.conv import Conv2d, Conv2dConfig
+from wgpu_nn.nn.conv import Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Conv3d, Conv3dConfig
+from wgpu_nn.nn.conv_transpose import (
+    ConvTranspose1d,
+    ConvTranspose1dConfig,
+    ConvTranspose2d,
+    ConvTranspose2dConfig,
+    ConvTranspose3d,
+    ConvTranspose3dConfig,
+)
 from wgpu_nn.nn.dropout import Dropout, DropoutConfig
 from wgpu_nn.nn.init import (
     Constant,
@@ -33,8 +41,18 @@ __all__ = [
     "AvgPool2dConfig",
     "Config",
     "Constant",
+    "Conv1d",
+    "Conv1dConfig",
     "Conv2d",
     "Conv2dConfig",
+    "Conv3d",
+    "Conv3dConfig",
+    "ConvTranspose1d",
+    "ConvTranspose1dConfig",
+    "ConvTranspose2d",
+    "ConvTranspose2dConfig",
+    "ConvTranspose3d",
+    "ConvTranspose3dConfig",
     "CrossEntropyLoss",
     "CrossEntropyLossConfig",
     "Dropout",
