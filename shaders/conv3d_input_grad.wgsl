@@ -1,8 +1,8 @@
 // One invocation computes one pixel of 8 channels of the input's gradient of a 3-d convolution: it gathers every window that
 // saw the pixel. Any stride.
-// needs: WORKGROUP, KERNEL_D, KERNEL_H, KERNEL_W, STRIDE_D, STRIDE_H, STRIDE_W, DILATION_D, DILATION_H, DILATION_W, items, blocks,
-// depth, height, width, in_channels, out_d, out_h, out_w, out_channels, pad_front, pad_top, pad_left, group_in, group_out,
-// group_blocks, finish
+// needs: WORKGROUP, KERNEL_D, KERNEL_H, KERNEL_W, STRIDE_D, STRIDE_H, STRIDE_W, DILATION_D, DILATION_H, DILATION_W, STEP_D,
+// STEP_H, STEP_W, items, blocks, depth, height, width, in_channels, out_d, out_h, out_w, out_channels, pad_front, pad_top,
+// pad_left, group_in, group_out, group_blocks, finish
 
 const TAPS = KERNEL_D * KERNEL_H * KERNEL_W;
 
@@ -33,19 +33,14 @@ fn main(
     let from_w = in_group * group_out() * group_in() * TAPS;
     var l = vec4f();
     var h = vec4f();
-    for (var kz = 0u; kz < KERNEL_D; kz++) {
+    for (var kz = first_tap(z, STRIDE_D, DILATION_D, STEP_D); kz < KERNEL_D; kz += STEP_D) {
         let slice = z - kz * DILATION_D;
-        if (slice >= out_d() * STRIDE_D || slice % STRIDE_D != 0u) {
-            continue;
-        }
-        for (var ky = 0u; ky < KERNEL_H; ky++) {
+        for (var ky = first_tap(y, STRIDE_H, DILATION_H, STEP_H); ky < KERNEL_H; ky += STEP_H) {
             let row = y - ky * DILATION_H;
-            if (row >= out_h() * STRIDE_H || row % STRIDE_H != 0u) {
-                continue;
-            }
-            for (var kx = 0u; kx < KERNEL_W; kx++) {
+            for (var kx = first_tap(x, STRIDE_W, DILATION_W, STEP_W); kx < KERNEL_W; kx += STEP_W) {
                 let column = x - kx * DILATION_W;
-                if (column >= out_w() * STRIDE_W || column % STRIDE_W != 0u) {
+                // Beyond the gradient's end, or before its start, where the difference wraps around.
+                if (slice >= out_d() * STRIDE_D || row >= out_h() * STRIDE_H || column >= out_w() * STRIDE_W) {
                     continue;
                 }
                 var at = from_g + ((slice / STRIDE_D) * out_h() + row / STRIDE_H) * out_w() + column / STRIDE_W;

@@ -19,6 +19,16 @@ PLANES: list[Row] = [
     ((1, 5, 6, 7), (10, 1, 3, 3), {"groups": 5, "stride": (2, 3)}),
     ((1, 1, 2, 2), (2, 1, 1, 1), {"padding": ((2, 1), (0, 3))}),
     ((0, 1, 4, 4), (2, 1, 3, 3), {}),
+    # few output channels a group: strips upright and along rows, windows that slide and that do not, filters of 5 and of 9
+    ((2, 3, 9, 11), (3, 1, 3, 3), {"groups": 3, "padding": ((1, 1), (1, 1))}),
+    ((1, 2, 3, 19), (4, 1, 2, 5), {"groups": 2, "padding": ((0, 1), (2, 2))}),
+    ((2, 2, 17, 12), (2, 1, 3, 9), {"groups": 2, "padding": ((0, 0), (4, 4)), "stride": (2, 1), "dilation": (2, 1)}),
+    ((1, 3, 10, 9), (3, 1, 3, 2), {"groups": 3, "dilation": (3, 2), "padding": ((3, 3), (0, 2))}),
+    ((1, 11, 5, 6), (2, 11, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    ((1, 4, 13, 11), (2, 2, 3, 3), {"groups": 2, "stride": (4, 2), "dilation": (2, 4), "padding": ((2, 0), (1, 5))}),
+    # strides of gradients of more than 8 channels, steps that share factors with them
+    ((2, 18, 9, 8), (4, 9, 3, 3), {"groups": 2, "stride": (2, 3)}),
+    ((1, 9, 11, 13), (3, 9, 3, 2), {"stride": (6, 2), "dilation": (4, 2), "padding": ((1, 0), (2, 2))}),
 ]
 VOLUMES: list[Row] = [
     ((2, 1, 4, 3, 5), (3, 1, 2, 3, 2), {}),

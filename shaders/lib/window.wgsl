@@ -57,3 +57,18 @@ fn volume_pixel(corner: vec4u, distance: vec4u) -> f32 {
     }
     return source[at.x];
 }
+
+// The first weight of a window, along one axis, under which a pixel at y (padding included) may lie: y - k dilation must be a
+// multiple of the stride, which the weights from it on by `step` = stride / gcd(stride, dilation) keep true. Past the
+// end if there is none.
+fn first_tap(y: u32, stride: u32, dilation: u32, step: u32) -> u32 {
+    if (dilation == 1u) {
+        return y % stride;
+    }
+    for (var k = 0u; k < step; k++) {
+        if ((y + stride * dilation - k * dilation) % stride == 0u) {
+            return k;
+        }
+    }
+    return 0xffffffffu - step;
+}

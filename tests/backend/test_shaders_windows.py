@@ -81,7 +81,7 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
             file,
             {"source": g, "weight": taps, "out": Out(shape)},
             (13, 5, 1),
-            constants=constants,
+            constants={**constants, "STEP_H": stride[0], "STEP_W": stride[1]},  # coprime to the dilations
             sizes={**sizes, "items": x.size},
         )
         want = numpy_windows.input_grad(g.astype(np.float64), taps, shape=shape, **options)

@@ -39,7 +39,7 @@ def per_axis(value: Any, axes: int) -> tuple[Any, ...]:
     return (value,) if axes == 1 else value
 
 
-def settings(layer: Layer, axes: int) -> tuple[Any, ...]:
+def settings(layer: Layer, axes: int) -> tuple[Any, Any, Any, Any]:
     stride, dilation = per_axis(layer.stride, axes), per_axis(layer.dilation, axes)
     return stride, per_axis(layer.padding, axes), dilation, layer.groups
 
@@ -139,7 +139,6 @@ def test_a_transposed_convolution_spreads_each_element(axes: int, options: dict[
 @pytest.mark.parametrize("transposed", [False, True], ids=["plain", "transposed"])
 def test_the_edges_of_what_fits(axes: int, transposed: bool) -> None:
     configs = TRANSPOSES if transposed else CONVS
-    sums: dict[bool, Any] = {False: correlated, True: spread}
     each = lambda n: n if axes == 1 else (n,) * axes
     rows = [
         ((2, 3, *(2,) * axes), {"padding": each(2)}, 5),  # a kernel larger than the input
@@ -150,8 +149,8 @@ def test_the_edges_of_what_fits(axes: int, transposed: bool) -> None:
     for shape, options, kernel in rows:
         layer = configs[axes]([3, 5], each(kernel), **options).init(WIDE)
         x = given(*shape)
-        extra = ((0,) * axes,) if transposed else ()
-        want = biased(sums[transposed](x, layer.weight.value.numpy(), *settings(layer, axes), *extra), layer)
+        w, more = layer.weight.value.numpy(), settings(layer, axes)
+        want = biased(spread(x, w, *more, (0,) * axes) if transposed else correlated(x, w, *more), layer)
         np.testing.assert_allclose(layer.forward(tensor(x, WIDE)).numpy(), want, atol=1e-12)
 
 

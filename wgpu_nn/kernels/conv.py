@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.conv3d import as_volume, deep, run_input_grad3d, tap_steps
+from wgpu_nn.kernels.conv_few import FEW, few, run_filter_grad, run_strips
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
@@ -137,6 +139,9 @@ def _forward(
     finish: Finish | None,
 ) -> None:
     stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
+    if few(site, x.shape[1] // groups, out.shape[1] // groups):
+        run_strips(site, x, w, bias, out, attrs, flipped=flipped, finish=finish)
+        return
     check_turns(site, "conv2d", x.shape[1] // groups * w.shape[2] * (w.shape[3] + 1))
     (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
     (top, bottom), (left, right) = padding
@@ -184,7 +189,13 @@ def input_grad_kernel(key: InputGradKey, values: Words | None) -> Kernel:
     more, finish, _ = finish_header(key.finish, "f32")
     stored = (("source", "r", "f32"), ("weight", "r", "f32"), *more, ("out", "w", "f32"))
     header = "\n".join(
-        [bindings(stored, values is None), finish, _constants(window), words(tuple(_INPUT_WORDS), values)]
+        [
+            bindings(stored, values is None),
+            finish,
+            _constants(window),
+            tap_steps("HW", window.stride, window.dilation),
+            words(tuple(_INPUT_WORDS), values),
+        ]
     )
     access = "".join(a for _, a, _ in stored)
     return assemble("conv2d_input_grad", "conv2d_input_grad", header, access, values is None)
@@ -215,6 +226,10 @@ def run_input_grad(
             turned = {**attrs, "padding": (pads[0], pads[1])}
             _forward(site, g, w, [], out, turned, flipped=True, finish=finish)
             return
+    if deep(site, out, groups):
+        one = {"stride": (1, *stride), "padding": ((0, 0), *padding), "dilation": (1, *dilation), "groups": groups}
+        run_input_grad3d(site, op, [as_volume(g), as_volume(w)], one, as_volume(out), finish)
+        return
     window = Window(kernel, stride, dilation, True, site.target.workgroup)
     (_, c, height, width), (_, o, oh, ow) = out.shape, g.shape
     values = (out.size, height, width, c, oh, ow, o, padding[0][0], padding[1][0], c // groups, o // groups)
@@ -294,6 +309,9 @@ def run_weight_grad(
     (top, bottom), (left, right) = attrs["padding"]
     groups = attrs["groups"]
     shape: Shape = out.shape
+    if shape[0] // groups <= FEW:
+        run_filter_grad(site, x, g, out, attrs, both, bias_place(shape))
+        return
     shared = not site.target.software and site.target.invocations >= 64
     padded = max(top, bottom, left, right) > 0
     workgroup = 64 if shared else site.target.workgroup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,12 @@ def _constants(v: Volume) -> str:
         for side, value in zip("DHW", triple, strict=True)
     ]
     return "\n".join([*lines, f"const PADDED = {str(v.padded).lower()};", f"const WORKGROUP = {v.workgroup}u;"])
+
+
+def tap_steps(ways: str, stride: Sequence[int], dilation: Sequence[int]) -> str:
+    """Return the constants that say how far apart the weights are that one pixel of an input gradient meets."""
+    rows = zip(ways, stride, dilation, strict=True)
+    return "\n".join(f"const STEP_{way} = {s // math.gcd(s, d)}u;" for way, s, d in rows)
 
 
 class VolumeKey(NamedTuple):
@@ -131,6 +138,19 @@ def _forward(
     site.launch(conv3d_kernel, key, values, views, grid(-(-pixels // (workgroup * 8)) * blocks))
 
 
+def as_volume(x: View) -> View:
+    """Return a plane's tensor as one of volumes of a single slice."""
+    return x.seen((*x.shape[:2], 1, *x.shape[2:]), (*x.strides[:2], 0, *x.strides[2:]))
+
+
+def deep(site: Site, out: View, groups: int) -> bool:
+    """Whether the gradient ``out`` of a plane is worth an invocation's 8 channels: enough channels for it, and on a GPU
+    enough invocations as well, where they may depend on every size."""
+    channels = out.shape[1] // groups
+    blocks = out.size // out.shape[1] * groups * -(-channels // 8)
+    return channels > 2 and (site.target.software or not site.tuned or blocks >= 1 << 15)
+
+
 _INPUT_WORDS = (
     *("items", "blocks", "depth", "height", "width", "in_channels", "out_d", "out_h", "out_w", "out_channels"),
     *("pad_front", "pad_top", "pad_left", "group_in", "group_out", "group_blocks"),
@@ -149,7 +169,15 @@ def input_grad3d_kernel(key: VolumeInputKey, values: Words | None) -> Kernel:
     """Return the kernel of the input gradient for any stride."""
     more, finish, _ = finish_header(key.finish, "f32")
     stored = (("source", "r", "f32"), ("weight", "r", "f32"), *more, ("out", "w", "f32"))
-    header = "\n".join([bindings(stored, values is None), finish, _constants(key.volume), words(_INPUT_WORDS, values)])
+    header = "\n".join(
+        [
+            bindings(stored, values is None),
+            finish,
+            _constants(key.volume),
+            tap_steps("DHW", key.volume.stride, key.volume.dilation),
+            words(_INPUT_WORDS, values),
+        ]
+    )
     access = "".join(a for _, a, _ in stored)
     return assemble("conv3d_input_grad", "conv3d_input_grad", header, access, values is None)
 
