@@ -9,12 +9,19 @@ import pytest
 
 from wgpu_nn import Device, Tensor, tensor
 from wgpu_nn.nn import (
+    AdaptiveAvgPool1dConfig,
+    AdaptiveMaxPool1dConfig,
+    AdaptiveMaxPool2dConfig,
+    AvgPool1dConfig,
+    AvgPool2dConfig,
     Conv1dConfig,
     Conv2dConfig,
     Conv3dConfig,
     ConvTranspose1dConfig,
     ConvTranspose2dConfig,
     ConvTranspose3dConfig,
+    MaxPool1dConfig,
+    MaxPool2dConfig,
     Module,
 )
 from wgpu_nn.optim import SgdConfig
@@ -99,3 +106,31 @@ def test_a_captured_autoencoder_learns_as_eager_mode_and_numpy_do(name: str, dev
     for got, plain, want in zip(*found, strict=True):
         np.testing.assert_allclose(got, plain, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+POOLS: list[tuple[Any, tuple[int, ...]]] = [
+    (MaxPool1dConfig(3, stride=2, padding=1), (2, 3, 12)),
+    (AvgPool1dConfig(4, padding=(2, 1), count_include_pad=False), (2, 3, 12)),
+    (AdaptiveAvgPool1dConfig(5), (2, 3, 12)),
+    (AdaptiveMaxPool1dConfig(5), (2, 3, 12)),
+    (AdaptiveMaxPool2dConfig([3, 2]), (2, 3, 7, 6)),
+    (MaxPool2dConfig([2, 3], strides=(2, 1), padding=((0, 1), (1, 0))), (2, 3, 7, 6)),
+    (AvgPool2dConfig([2, 3], strides=(1, 1), padding="same"), (2, 3, 7, 6)),
+]
+
+
+@pytest.mark.parametrize(("config", "shape"), POOLS, ids=lambda v: str(v)[:24])
+def test_pools_and_their_gradients_are_numpys_eager_and_captured(
+    config: Any, shape: tuple[int, ...], device: Device, exact: Device
+) -> None:
+    layer, x = config.init(), np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = x.require_grad()
+        out = layer.forward(leaf)
+        return out.inner(), out.square().sum().backward()[leaf]
+
+    want = both(tensor(x, exact.autodiff()))
+    for run in (both, capture(state=[])(both)):
+        for got, wanted in zip(run(tensor(x, device.autodiff())), want, strict=True):
+            np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-5, atol=1e-6)
