@@ -20,9 +20,13 @@ from wgpu_nn.nn import (
     ConvTranspose1dConfig,
     ConvTranspose2dConfig,
     ConvTranspose3dConfig,
+    Fold4dConfig,
+    Interpolate2dConfig,
     MaxPool1dConfig,
     MaxPool2dConfig,
     Module,
+    PixelUnshuffleConfig,
+    Unfold4dConfig,
 )
 from wgpu_nn.optim import SgdConfig
 from wgpu_nn.train.capture import capture
@@ -108,7 +112,7 @@ def test_a_captured_autoencoder_learns_as_eager_mode_and_numpy_do(name: str, dev
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-POOLS: list[tuple[Any, tuple[int, ...]]] = [
+OTHERS: list[tuple[Any, tuple[int, ...]]] = [
     (MaxPool1dConfig(3, stride=2, padding=1), (2, 3, 12)),
     (AvgPool1dConfig(4, padding=(2, 1), count_include_pad=False), (2, 3, 12)),
     (AdaptiveAvgPool1dConfig(5), (2, 3, 12)),
@@ -116,11 +120,15 @@ POOLS: list[tuple[Any, tuple[int, ...]]] = [
     (AdaptiveMaxPool2dConfig([3, 2]), (2, 3, 7, 6)),
     (MaxPool2dConfig([2, 3], strides=(2, 1), padding=((0, 1), (1, 0))), (2, 3, 7, 6)),
     (AvgPool2dConfig([2, 3], strides=(1, 1), padding="same"), (2, 3, 7, 6)),
+    (Interpolate2dConfig(scale_factor=(1.5, 2.0), mode="linear"), (2, 3, 7, 6)),
+    (PixelUnshuffleConfig(2), (2, 3, 8, 6)),
+    (Unfold4dConfig([2, 3], padding=(1, 0), stride=(2, 1)), (2, 3, 7, 6)),
+    (Fold4dConfig([5, 4], [2, 2], dilation=(2, 1)), (2, 8, 9)),
 ]
 
 
-@pytest.mark.parametrize(("config", "shape"), POOLS, ids=lambda v: str(v)[:24])
-def test_pools_and_their_gradients_are_numpys_eager_and_captured(
+@pytest.mark.parametrize(("config", "shape"), OTHERS, ids=lambda v: str(v)[:24])
+def test_other_layers_and_their_gradients_are_numpys_eager_and_captured(
     config: Any, shape: tuple[int, ...], device: Device, exact: Device
 ) -> None:
     layer, x = config.init(), np.random.default_rng(0).standard_normal(shape).astype(np.float32)

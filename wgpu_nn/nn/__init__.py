@@ -12,6 +12,7 @@ from wgpu_nn.nn.conv_transpose import (
     ConvTranspose3dConfig,
 )
 from wgpu_nn.nn.dropout import Dropout, DropoutConfig
+from wgpu_nn.nn.fold import Fold4d, Fold4dConfig, Unfold4d, Unfold4dConfig
 from wgpu_nn.nn.init import (
     Constant,
     Initializer,
@@ -42,6 +43,16 @@ from wgpu_nn.nn.pool import (
     MaxPool1dConfig,
     MaxPool2d,
     MaxPool2dConfig,
+)
+from wgpu_nn.nn.resample import (
+    Interpolate1d,
+    Interpolate1dConfig,
+    Interpolate2d,
+    Interpolate2dConfig,
+    PixelShuffle,
+    PixelShuffleConfig,
+    PixelUnshuffle,
+    PixelUnshuffleConfig,
 )
 
 __all__ = [
@@ -75,8 +86,14 @@ __all__ = [
     "CrossEntropyLossConfig",
     "Dropout",
     "DropoutConfig",
+    "Fold4d",
+    "Fold4dConfig",
     "Gelu",
     "Initializer",
+    "Interpolate1d",
+    "Interpolate1dConfig",
+    "Interpolate2d",
+    "Interpolate2dConfig",
     "KaimingNormal",
     "KaimingUniform",
     "Linear",
@@ -90,9 +107,15 @@ __all__ = [
     "MseLossConfig",
     "Normal",
     "Param",
+    "PixelShuffle",
+    "PixelShuffleConfig",
+    "PixelUnshuffle",
+    "PixelUnshuffleConfig",
     "ReLU",
     "Sigmoid",
     "Tanh",
+    "Unfold4d",
+    "Unfold4dConfig",
     "Uniform",
     "XavierNormal",
     "XavierUniform",
