@@ -1,8 +1,9 @@
-// One invocation computes up to 8 neighbouring weights, in a row of one filter, over one slice of the batch's rows; slices are
-// summed later, in order. The variant for groups of one or two output channels. With SUMS it also sums the gradient itself,
-// which is that of the bias.
-// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, SUMS, items, rows_per_slice, slice_size,
-// sums_start, rows, height, width, out_h, out_w, pad_top, pad_left, in_channels, out_channels, group_in, group_out
+// One invocation computes up to 8 neighbouring weights, in a row of one filter, over one slice of the batch's rows, long
+// ones cut into parts; slices are summed later, in order. The variant for groups of one or two output channels. With
+// SUMS it also sums the gradient itself, which is that of the bias.
+// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, SUMS, items, parts_per_slice,
+// slice_size, sums_start, parts, parts_per_row, part_size, height, width, out_h, out_w, pad_top, pad_left, in_channels,
+// out_channels, group_in, group_out
 
 const WIDE = KERNEL_W > 4u;
 const PARTS = (KERNEL_W + 7u) / 8u;
@@ -24,22 +25,25 @@ fn main(
     let o = (i / (PARTS * KERNEL_H * group_in())) % out_channels();
     let slice = i / (PARTS * KERNEL_H * group_in() * out_channels());
     let channel = o / group_out() * group_in() + c;
-    let last = min((slice + 1u) * rows_per_slice(), rows());
+    let last = min((slice + 1u) * parts_per_slice(), parts());
     var low = vec4f();
     var high = vec4f();
     var total = 0.0;
-    for (var r = slice * rows_per_slice(); r < last; r++) {
-        let image = r / out_h();
-        let oy = r % out_h();
+    for (var part = slice * parts_per_slice(); part < last; part++) {
+        let row = part / parts_per_row();
+        let first = part % parts_per_row() * part_size();
+        let end = min(first + part_size(), out_w());
+        let image = row / out_h();
+        let oy = row % out_h();
         let y = oy * STRIDE_H + ky * DILATION_H - pad_top();
         // Where the row starts, and how many elements it has.
         let line = vec2u(((image * in_channels() + channel) * height() + y) * width(), select(0u, width(), y < height()));
         let from_g = ((image * out_channels() + o) * out_h() + oy) * out_w();
-        var x = kx * DILATION_W - pad_left();
+        var x = first * STRIDE_W + kx * DILATION_W - pad_left();
         var x_low = vec4f();
         var x_high = vec4f();
-        for (var ox = 0u; ox < out_w(); ox++) {
-            if (SLIDES && ox > 0u) {
+        for (var ox = first; ox < end; ox++) {
+            if (SLIDES && ox > first) {
                 if (WIDE) {
                     x_low = vec4f(x_low.yzw, x_high.x);
                     x_high = vec4f(x_high.yzw, pixel(line, x + 7u * DILATION_W));

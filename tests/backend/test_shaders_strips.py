@@ -129,10 +129,11 @@ def test_filters_gradients_are_summed_in_slices(shared: bool, row: Any, sums: bo
     oh, ow = counts(shape[2:], weight[2:], options)
     n, c, o, into = shape[0], shape[1], weight[0], weight[1]
     x, g, size, columns = given(*shape), given(n, o, oh, ow, seed=2), math.prod(weight), math.prod(weight[1:])
-    lines, per_slice = (n * oh * ow, 23) if shared else (n * oh, 2)
-    slices, unit = -(-lines // per_slice), "pixels" if shared else "rows"
+    lines, per_slice = (n * oh * ow, 23) if shared else (n * oh * 2, 3)
+    slices, unit = -(-lines // per_slice), "pixels" if shared else "parts"
     tiles = o * (-(-columns // 12) if shared else into * weight[2] * -(-weight[3] // 8))
     sizes = {
+        "parts_per_row": 2, "part_size": -(-ow // 2),
         "items": slices * tiles, f"{unit}_per_slice": per_slice, unit: lines, "slice_size": size + o, "sums_start": size,
         "height": shape[2], "width": shape[3], "out_h": oh, "out_w": ow, "pad_top": options["padding"][0][0],
         "pad_left": options["padding"][1][0], "in_channels": c, "out_channels": o, "group_in": into,

@@ -87,13 +87,16 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
         want = numpy_windows.input_grad(g.astype(np.float64), taps, shape=shape, **options)
     else:
         columns = ci * kh * kw
-        rows, per_slice = n * oh, 3
+        parts = 2  # of a row
+        rows, per_slice = n * oh * parts, 3
         slices = -(-rows // per_slice)
         tiles = -(-columns // 8) * blocks * groups
         more = {
             "items": slices * tiles,
-            "rows_per_slice": per_slice,
-            "rows": rows,
+            "parts_per_slice": per_slice,
+            "parts": rows,
+            "parts_per_row": parts,
+            "part_size": -(-ow // parts),
             "columns": columns,
             "column_blocks": -(-columns // 8),
             "slice_size": taps.size,

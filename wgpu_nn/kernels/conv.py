@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.conv3d import as_volume, deep, run_input_grad3d, tap_steps
-from wgpu_nn.kernels.conv_few import FEW, few, run_filter_grad, run_strips
+from wgpu_nn.kernels.conv_few import FEW, PART, few, run_filter_grad, run_strips
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
@@ -245,10 +245,10 @@ def run_input_grad(
 
 _WEIGHT_WORDS = [
     "items",
-    "rows_per_slice",
+    "parts_per_slice",
     "slice_size",
     "sums_start",
-    "rows",
+    "parts",
     "height",
     "width",
     "out_h",
@@ -262,6 +262,8 @@ _WEIGHT_WORDS = [
     "group_blocks",
     "columns",
     "column_blocks",
+    "parts_per_row",
+    "part_size",
 ]
 
 
@@ -278,7 +280,7 @@ def weight_grad_kernel(key: WeightGradKey, values: Words | None) -> Kernel:
     """Return the kernel of the weight gradient over one slice of rows."""
     stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
     sums = f"const SUMS = {str(key.sums).lower()};"
-    names = [n.replace("rows", "pixels") for n in _WEIGHT_WORDS] if key.shared else _WEIGHT_WORDS
+    names = [n.replace("parts", "pixels") for n in _WEIGHT_WORDS] if key.shared else _WEIGHT_WORDS
     header = "\n".join([bindings(stored, values is None), _constants(key.window), sums, words(tuple(names), values)])
     body = "conv2d_weight_grad_shared" if key.shared else "conv2d_weight_grad"
     return assemble("conv2d_weight_grad", body, header, "rrw", values is None)
@@ -320,20 +322,21 @@ def run_weight_grad(
     columns, group_out = shape[1] * shape[2] * shape[3], o // groups
     column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
     tiles = column_blocks * group_blocks * groups
-    # Slices are of rows, or of pixels where a workgroup shares them; their number depends on the shape alone.
-    lines = n * oh * ow if shared else n * oh
+    # Slices are of parts of rows, or of pixels where a workgroup shares them; their number depends on the shape alone.
+    per_row = -(-ow // PART)
+    part = -(-ow // per_row)
+    lines = n * oh * (ow if shared else per_row)
     wanted = min(-(-lines // (64 * 4)), -(-GROUPS // tiles)) if shared else min(lines, -(-SLICED // tiles))
     per_slice = -(-lines // max(wanted, 1))
     if site.target.software:
-        check_turns(site, op, ow + 1)
-        per_slice = min(per_slice, max(1, MOST_TURNS // (ow + 1)))
+        per_slice = min(per_slice, MOST_TURNS // (part + 1))
     slices = -(-lines // per_slice)
     whole = out if both is None else both
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
     items = slices * tiles
     values = (
         *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),
-        *(group_out, group_blocks, columns, column_blocks),
+        *(group_out, group_blocks, columns, column_blocks, per_row, part),
     )
     key = WeightGradKey(window, both is not None, shared)
     site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(items if shared else -(-items // workgroup)))

@@ -16,6 +16,7 @@ from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
 
 Pair = tuple[int, int]
+PART = 1024  # pixels of a row that a weight gradient walks at a time: one long row is work for many
 FEW = 2  # output channels of a group for which this is faster than blocks of 8
 
 
@@ -125,8 +126,8 @@ class FilterKey(NamedTuple):
 
 
 _FILTER_WORDS = (
-    *("items", "rows_per_slice", "slice_size", "sums_start", "rows", "height", "width", "out_h", "out_w"),
-    *("pad_top", "pad_left", "in_channels", "out_channels", "group_in", "group_out"),
+    *("items", "parts_per_slice", "slice_size", "sums_start", "parts", "height", "width", "out_h", "out_w"),
+    *("pad_top", "pad_left", "in_channels", "out_channels", "group_in", "group_out", "parts_per_row", "part_size"),
 )
 
 
@@ -134,7 +135,7 @@ _FILTER_WORDS = (
 def filter_kernel(key: FilterKey, values: Words | None) -> Kernel:
     """Return the kernel of filters' gradients over one slice of rows, or of pixels."""
     stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
-    names = [n.replace("rows", "pixels") if key.shared else n for n in _FILTER_WORDS]
+    names = [n.replace("parts", "pixels") if key.shared else n for n in _FILTER_WORDS]
     lines = [
         f"const {name}_{way} = {value}u;"
         for name, pair in (("KERNEL", key.kernel), ("STRIDE", key.stride), ("DILATION", key.dilation))
@@ -174,19 +175,20 @@ def run_filter_grad(
     column_blocks = -(-columns // 12)
     # A tile is what one workgroup, or one invocation, computes of the weight.
     tiles = o * (column_blocks if shared else into * kernel[0] * -(-kernel[1] // 8))
-    lines = n * oh * ow if shared else n * oh
+    per_row = -(-ow // PART)
+    part = -(-ow // per_row)
+    lines = n * oh * (ow if shared else per_row)
     wanted = min(-(-lines // (64 * 4)), -(-GROUPS // tiles)) if shared else min(lines, -(-SLICED // tiles))
     per_slice = -(-lines // max(wanted, 1))
     if site.target.software:
-        check_turns(site, "conv2d_weight_grad", ow + 1)
-        per_slice = min(per_slice, max(1, MOST_TURNS // (ow + 1)))
+        per_slice = min(per_slice, MOST_TURNS // (part + 1))
     slices = -(-lines // per_slice)
     whole = out if both is None else both
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
     items = slices * tiles
     values = (
         *(items, per_slice, whole.size, sums_start, lines, height, width, oh, ow, pads[0][0], pads[1][0]),
-        *(c, o, into, o // groups, columns, column_blocks),
+        *(c, o, into, o // groups, per_row, part, columns, column_blocks),
     )
     workgroup = 64 if shared else site.target.workgroup
     padded = any(map(any, pads))
