@@ -1,6 +1,6 @@
 // One invocation computes one pixel of the input's gradient: it gathers every window that saw the pixel. Any stride.
-// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, items, height, width, in_channels,
-// out_h, out_w, out_channels, pad_top, pad_left, group_in, group_out, finish
+// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, STEP_H, STEP_W, items, height, width,
+// in_channels, out_h, out_w, out_channels, pad_top, pad_left, group_in, group_out, finish
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -12,27 +12,29 @@ fn main(
     if (i >= items()) {
         return;
     }
-    let x = i % width();
-    let y = (i / width()) % height();
+    let x = i % width() + pad_left();
+    let y = (i / width()) % height() + pad_top();
     let c = (i / (width() * height())) % in_channels();
     let image = i / (width() * height() * in_channels());
     let in_group = c / group_in();
+    let plane = out_h() * out_w();
+    let from_g = (image * out_channels() + in_group * group_out()) * plane;
+    let from_w = (in_group * group_out() * group_in() + c % group_in()) * KERNEL_H * KERNEL_W;
     var total = 0.0;
-    for (var ky = 0u; ky < KERNEL_H; ky++) {
-        let row = y + pad_top() - ky * DILATION_H;
-        if (row >= out_h() * STRIDE_H || row % STRIDE_H != 0u) {
-            continue;
-        }
-        for (var kx = 0u; kx < KERNEL_W; kx++) {
-            let column = x + pad_left() - kx * DILATION_W;
-            if (column >= out_w() * STRIDE_W || column % STRIDE_W != 0u) {
+    for (var ky = first_tap(y, STRIDE_H, DILATION_H, STEP_H); ky < KERNEL_H; ky += STEP_H) {
+        let row = y - ky * DILATION_H;
+        for (var kx = first_tap(x, STRIDE_W, DILATION_W, STEP_W); kx < KERNEL_W; kx += STEP_W) {
+            let column = x - kx * DILATION_W;
+            // Beyond the gradient's end, or before its start, where the difference wraps around.
+            if (row >= out_h() * STRIDE_H || column >= out_w() * STRIDE_W) {
                 continue;
             }
+            var at = from_g + (row / STRIDE_H) * out_w() + column / STRIDE_W;
+            var tap = from_w + ky * KERNEL_W + kx;
             for (var k = 0u; k < group_out(); k++) {
-                let o = in_group * group_out() + k;
-                let at = ((image * out_channels() + o) * out_h() + row / STRIDE_H) * out_w() + column / STRIDE_W;
-                let tap = ((o * group_in() + c % group_in()) * KERNEL_H + ky) * KERNEL_W + kx;
                 total += source[at] * weight[tap];
+                at += plane;
+                tap += group_in() * KERNEL_H * KERNEL_W;
             }
         }
     }

@@ -1,8 +1,8 @@
-// One invocation computes 8 output channels x 8 weights over one slice of the batch's rows; slices are summed later, in
-// order. With SUMS it also sums the gradient itself, which is that of the bias.
-// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, SUMS, items, rows_per_slice, slice_size, sums_start,
-// rows, height, width, out_h, out_w, pad_top, pad_left, in_channels, out_channels, group_in, group_out, group_blocks, columns,
-// column_blocks
+// One invocation computes 8 output channels x 8 weights over one slice of the batch's rows, long ones cut into parts;
+// slices are summed later, in order. With SUMS it also sums the gradient itself, which is that of the bias.
+// needs: WORKGROUP, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, PADDED, SUMS, items,
+// parts_per_slice, slice_size, sums_start, parts, parts_per_row, part_size, height, width, out_h, out_w, pad_top,
+// pad_left, in_channels, out_channels, group_in, group_out, group_blocks, columns, column_blocks
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -32,14 +32,17 @@ fn main(
     var h0 = vec4f(); var h1 = vec4f(); var h2 = vec4f(); var h3 = vec4f(); var h4 = vec4f(); var h5 = vec4f(); var h6 = vec4f(); var h7 = vec4f();
     var g_low = vec4f();
     var g_high = vec4f();
-    let last = min((slice + 1u) * rows_per_slice(), rows());
-    for (var row = slice * rows_per_slice(); row < last; row++) {
+    let last = min((slice + 1u) * parts_per_slice(), parts());
+    for (var part = slice * parts_per_slice(); part < last; part++) {
+        let row = part / parts_per_row();
+        let first = part % parts_per_row() * part_size();
+        let end = min(first + part_size(), out_w());
         let image = row / out_h();
         let oy = row % out_h();
         let from_g = image * out_channels() * plane + oy * out_w();
         let from_x = image * in_channels() * height() * width();
         let y = oy * STRIDE_H - pad_top();
-        for (var ox = 0u; ox < out_w(); ox++) {
+        for (var ox = first; ox < end; ox++) {
             let x = ox * STRIDE_W - pad_left();
             let base = vec3u(from_x + y * width() + x, y, x);
             let low = vec4f(window_pixel(base, t0), window_pixel(base, t1), window_pixel(base, t2), window_pixel(base, t3));

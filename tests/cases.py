@@ -11,6 +11,7 @@ from typing import Any
 
 from tests import cases_attention
 from tests.case import VIEWS, WHOLE, Arg, Case, Tolerance
+from tests.cases_conv import convolutions
 from tests.cases_order import orders
 from wgpu_nn.backends.numpy_routines import argmax_pool2d
 from wgpu_nn.dtype import Bool, Float, Int
@@ -44,8 +45,12 @@ TOLERANCES: dict[str, Tolerance] = {
     "cast": Tolerance(6e-8, 0, "an Int above 2^24 is rounded to f32", same=True),
     "full": Tolerance(6e-8, 0, "the number is rounded to f32", same=True),
     "prod": Tolerance(1e-5, 0, "130 roundings of one ulp at most"),
-    **dict.fromkeys(("sum", "mean", "matmul", "conv2d", "conv2d_input_grad", "scatter_add"), SUMMED),
-    "conv2d_weight_grad": Tolerance(1e-6, 5e-5, "sums over the batch and all positions, below 500"),
+    **dict.fromkeys(("sum", "mean", "matmul", "scatter_add"), SUMMED),
+    **dict.fromkeys(("conv2d", "conv2d_input_grad", "conv3d", "conv3d_input_grad"), SUMMED),
+    **dict.fromkeys(
+        ("conv2d_weight_grad", "conv3d_weight_grad"),
+        Tolerance(1e-6, 5e-5, "sums over the batch and all positions, below 500"),
+    ),
     **dict.fromkeys(("avg_pool2d", "avg_pool2d_grad", "adaptive_avg_pool2d", "adaptive_avg_pool2d_grad"), SUMMED),
     "max_pool2d_grad": SUMMED,
     **dict.fromkeys(("softmax", "log_softmax", "cross_entropy", "cross_entropy_grad"), NEAR_SUM),
@@ -221,42 +226,6 @@ def _window(kernel: Any = None, stride: Any = (1, 1), padding: Any = ((0, 0), (0
     return found if kernel is None else {"kernel": kernel, **found}
 
 
-def _convolutions() -> list[Case]:
-    rows = [  # x, weight, window
-        ((2, 1, 5, 6), (3, 1, 3, 3), {}),
-        ((1, 3, 7, 5), (9, 3, 2, 3), {"stride": (2, 1), "padding": ((1, 0), (2, 1))}),
-        ((2, 4, 6, 6), (6, 2, 3, 3), {"groups": 2, "padding": ((1, 1), (1, 1))}),
-        ((1, 2, 9, 8), (2, 2, 3, 2), {"dilation": (2, 3), "padding": ((0, 2), (1, 0))}),
-        ((3, 2, 4, 4), (1, 2, 4, 4), {}),
-        ((1, 5, 6, 7), (10, 1, 3, 3), {"groups": 5, "stride": (2, 3)}),
-        ((1, 1, 2, 2), (2, 1, 1, 1), {"padding": ((2, 1), (0, 3))}),
-    ]
-    out: list[Case] = []
-    for shape, weight, more in rows:
-        window = {**_window(), "dilation": (1, 1), "groups": 1, **more}
-        n, (o, _, kh, kw) = shape[0], weight
-        spans = [d * (k - 1) + 1 for d, k in zip(window["dilation"], (kh, kw))]
-        g = (
-            n,
-            o,
-            *(
-                (size + sum(p) - s) // t + 1
-                for size, p, s, t in zip(shape[2:], window["padding"], spans, window["stride"])
-            ),
-        )
-        x, w = Arg(shape, view="transposed"), Arg(weight, low=-0.5, high=0.5)
-        out += [Case("conv2d", (x, w), window), Case("conv2d", (replace(x, view="plain"), w, _flat(o)), window)]
-        out.append(Case("conv2d_input_grad", (Arg(g), w), {"shape": shape, **window}))
-        out.append(Case("conv2d_weight_grad", (x, Arg(g, view="flipped")), {"shape": weight, **window}))
-    empty = {**_window(), "dilation": (1, 1), "groups": 1}
-    x, w, g = _flat(0, 1, 4, 4), _flat(2, 1, 3, 3), _flat(0, 2, 2, 2)
-    out += [
-        Case("conv2d", (x, w, _flat(2)), empty),
-        Case("conv2d_input_grad", (g, w), {"shape": (0, 1, 4, 4), **empty}),
-    ]
-    return [*out, Case("conv2d_weight_grad", (x, g), {"shape": (2, 1, 3, 3), **empty})]
-
-
 def _pools() -> list[Case]:
     rows = [  # shape, window, its result's height and width
         ((2, 3, 6, 7), _window((2, 2), (2, 2)), (3, 3)),
@@ -337,7 +306,7 @@ def _rows() -> list[Case]:
 
 def _table() -> dict[str, list[Case]]:
     found: dict[str, list[Case]] = {}
-    families = (_maps, _sources, _reductions, _views, _products, _convolutions, _pools, _indices, _rows, orders)
+    families = (_maps, _sources, _reductions, _views, _products, convolutions, _pools, _indices, _rows, orders)
     families += (cases_attention.attentions,)
     for case in (c for family in families for c in family()):
         rows = found.setdefault(case.op, [])

@@ -166,3 +166,38 @@ def test_a_convolution_over_many_pixels_channels_and_rows(gpu_device: Device, rn
         np.einsum("nyxij,oij->nox", windows[-3:, 0], layer.weight.value.numpy()[:, 0]),
         atol=1e-5,
     )
+
+
+def test_an_input_gradient_of_more_workgroups_than_one_dimension_has(device: Device, exact: Device) -> None:
+    # One channel of 64 x 65 x 1013 voxels, 64 an invocation's workgroup on a software adapter: 65,845 workgroups.
+    shape, window = (1, 1, 64, 65, 1013), {"stride": (2, 2, 2), "dilation": (1, 1, 1), "groups": 1}
+    window["padding"] = ((0, 0), (0, 0), (0, 0))
+    g = np.random.default_rng(0).standard_normal((1, 1, 32, 32, 506)).astype(np.float32)
+    w = np.random.default_rng(1).standard_normal((1, 1, 2, 3, 3)).astype(np.float32)
+    found: list[np.ndarray] = []
+    for d in (device, exact):
+        x = tensor(g, d)
+        found.append(x.run("conv3d_input_grad", x, tensor(w, d), shape=shape, **window).numpy())
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 3], ids=["full", "depthwise"])
+def test_a_convolution_along_one_long_row_and_its_gradients(
+    groups: int, device: Device, exact: Device, rng: np.random.Generator
+) -> None:
+    from wgpu_nn.nn import Conv1dConfig
+
+    x = rng.standard_normal((1, 3, LONG)).astype(np.float32)
+    found: list[list[np.ndarray]] = []
+    for d in (device, exact):
+        d.seed(0)
+        above = d.autodiff()
+        layer = Conv1dConfig([3, 3], 5, groups=groups, padding="same").init(above)
+        start = np.linspace(-1, 1, layer.weight.tensor.size).reshape(layer.weight.shape)
+        layer.weight.value = tensor(start, above).require_grad()
+        leaf = tensor(x, above).require_grad()
+        out = layer.forward(leaf)
+        grads = (out * out).sum().backward()
+        found.append([grads[leaf].numpy(), grads[layer.weight.value].numpy()])
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-4)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=0.5)  # sums of 70,001 squares

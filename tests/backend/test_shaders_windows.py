@@ -10,6 +10,7 @@ import pytest
 from tests.shader_bench import Out, run
 from wgpu_nn import Device
 from wgpu_nn.backends import numpy_routines as reference
+from wgpu_nn.backends import numpy_windows
 from wgpu_nn.gpu import Gpu
 
 pytestmark = pytest.mark.usefixtures("trust")
@@ -73,26 +74,29 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
             sizes={**sizes, **more},
             text=text,
         )
-        want = reference.conv2d(x.astype(np.float64), taps, bias, **options)
+        want = numpy_windows.convolution(x.astype(np.float64), taps, bias, **options)
     elif file == "conv2d_input_grad":
         out = run(
             gpu,
             file,
             {"source": g, "weight": taps, "out": Out(shape)},
             (13, 5, 1),
-            constants=constants,
+            constants={**constants, "STEP_H": stride[0], "STEP_W": stride[1]},  # coprime to the dilations
             sizes={**sizes, "items": x.size},
         )
-        want = reference.conv2d_input_grad(g.astype(np.float64), taps, shape=shape, **options)
+        want = numpy_windows.input_grad(g.astype(np.float64), taps, shape=shape, **options)
     else:
         columns = ci * kh * kw
-        rows, per_slice = n * oh, 3
+        parts = 2  # of a row
+        rows, per_slice = n * oh * parts, 3
         slices = -(-rows // per_slice)
         tiles = -(-columns // 8) * blocks * groups
         more = {
             "items": slices * tiles,
-            "rows_per_slice": per_slice,
-            "rows": rows,
+            "parts_per_slice": per_slice,
+            "parts": rows,
+            "parts_per_row": parts,
+            "part_size": -(-ow // parts),
             "columns": columns,
             "column_blocks": -(-columns // 8),
             "slice_size": taps.size,
@@ -107,7 +111,7 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
             constants=constants,
             sizes={**sizes, **more},
         ).sum(axis=0)
-        want = reference.conv2d_weight_grad(x.astype(np.float64), g, shape=weight, **options)
+        want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5)
 
 
@@ -134,7 +138,7 @@ def test_a_shared_weight_gradient_sums_pixels_through_workgroup_memory(row: Any,
     buffers = {"source": x, "grad": g, "out": Out((slices, size + o))}
     out = run(gpu, "conv2d_weight_grad_shared", buffers, (slices * tiles, 1, 1), constants=constants, sizes=sizes)
     options: Any = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    want = reference.conv2d_weight_grad(x.astype(np.float64), g, shape=weight, **options)
+    want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
     np.testing.assert_allclose(out[:, :size].sum(axis=0).reshape(weight), want, rtol=1e-5, atol=2e-5)
     if sums:
         bias = g.astype(np.float64).sum(axis=(0, 2, 3))

@@ -238,6 +238,18 @@ def test_a_weights_gradient_brings_its_biass():
     assert len(planned(program).dispatches) == 1
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_weight_gradient_of_a_convolution_takes_that_of_its_bias_along(axes: int, groups: int) -> None:
+    m = Maker()
+    x, g = m.arg(2, 4, *(3,) * axes), m.arg(2, 6, *(2,) * axes)
+    attrs = {"stride": (1,) * axes, "padding": ((0, 0),) * axes, "dilation": (1,) * axes, "groups": groups}
+    weight = m.trace.run(f"conv{axes}d_weight_grad", x, g, shape=(6, 4 // groups, *(2,) * axes), **attrs)
+    program = m.program(weight, m.sums(g, 0, *range(2, axes + 2)))
+    assert cut(program) == [f"conv{axes}d_weight_grad + sums"]
+    planned(program)
+
+
 # --- state -------------------------------------------------------------------------------------------------------------
 def sgd(m: Maker, shapes: Sequence[tuple[int, ...]], grads: Any) -> Program:
     states = [m.state(*s) for s in shapes]

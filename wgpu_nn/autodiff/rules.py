@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wgpu_nn.autodiff import attention
+from wgpu_nn.autodiff.rules_conv import convolution_rules
 from wgpu_nn.autodiff.rules_order import SCANS
 from wgpu_nn.dtype import Scalar
 from wgpu_nn.shape import Shape, reduced
@@ -106,14 +107,6 @@ def log_softmax(g: Term, out: Term, x: Term, axis: int) -> Term:
     return g - out.exp() * g.sum(axis, keepdim=True)
 
 
-def input_grad(g: Term, w: Term, shape: Shape, **window: Any) -> Term:
-    return g.run("conv2d_input_grad", g, w, shape=shape, **window)
-
-
-def weight_grad(x: Term, g: Term, shape: Shape, **window: Any) -> Term:
-    return g.run("conv2d_weight_grad", x, g, shape=shape, **window)
-
-
 def max_pool(g: Term, out: Term, x: Term, **window: Any) -> Term:
     return g.run("max_pool2d_grad", g, g.run("argmax_pool2d", x, **window), shape=x.shape, **window)
 
@@ -179,19 +172,8 @@ RULES: dict[str, Sequence[Rule | None] | Each] = {
     ),
     "cat": Each(cat),
     "matmul": (lambda g, out, x, y: g @ y.transpose(), lambda g, out, x, y: x.transpose() @ g),
-    "conv2d": (
-        lambda g, out, x, w, *b, **win: input_grad(g, w, x.shape, **win),
-        lambda g, out, x, w, *b, **win: weight_grad(x, g, w.shape, **win),
-        lambda g, out, x, w, b, **win: g.sum((0, 2, 3)),
-    ),
-    "conv2d_input_grad": (
-        lambda d, out, g, w, shape, **win: d.run("conv2d", d, w, **win),
-        lambda d, out, g, w, shape, **win: weight_grad(d, g, w.shape, **win),
-    ),
-    "conv2d_weight_grad": (
-        lambda d, out, x, g, shape, **win: input_grad(g, d, x.shape, **win),
-        lambda d, out, x, g, shape, **win: d.run("conv2d", x, d, **win),
-    ),
+    **convolution_rules("conv2d", 2),
+    **convolution_rules("conv3d", 3),
     "max_pool2d": (max_pool,),
     "max_pool2d_grad": (max_pool_again, None),
     "avg_pool2d": (lambda g, out, x, **win: g.run("avg_pool2d_grad", g, shape=x.shape, **win),),

@@ -1,4 +1,4 @@
-"""The routines of the reference backend in NumPy: convolution, pooling, indexing, softmax; written to be read."""
+"""The routines of the reference backend in NumPy: pooling, indexing, softmax; written to be read."""
 
 from __future__ import annotations
 
@@ -6,85 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from wgpu_nn.backends import numpy_attention
+from wgpu_nn.backends.numpy_windows import Pads, convolution, input_grad, weight_grad, windows
 from wgpu_nn.errors import IndexRangeError
 from wgpu_nn.shape import Shape
 
 Array = np.ndarray
 Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
-
-
-def _padded(x: Array, padding: Pads, value: float = 0.0) -> Array:
-    return np.pad(x, ((0, 0), (0, 0), *padding), constant_values=value) if padding != ((0, 0), (0, 0)) else x
-
-
-def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1), fill: float = 0.0) -> Array:
-    """[n, c, h, w] -> [n, c, oh, ow, kh, kw], a view of the padded input."""
-    span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    found = sliding_window_view(_padded(x, padding, fill), span, axis=(2, 3))  # pyright: ignore[reportArgumentType, reportCallIssue]
-    return found[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
-
-
-def conv2d(
-    x: Array, w: Array, bias: Array | None = None, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
-) -> Array:
-    """Sum over channels and window, as one matmul per group on the unfolded input."""
-    n, o = x.shape[0], w.shape[0]
-    wins = _windows(x, (w.shape[2], w.shape[3]), stride, padding, dilation)
-    oh, ow = wins.shape[2:4]
-    outs: list[Array] = []
-    for g, wg in enumerate(np.split(w, groups)):
-        ci = w.shape[1]
-        cols = wins[:, g * ci : (g + 1) * ci].transpose(0, 2, 3, 1, 4, 5).reshape(n * oh * ow, wg[0].size)
-        outs.append((cols @ wg.reshape(o // groups, -1).T).reshape(n, oh, ow, o // groups))
-    out = np.concatenate(outs, axis=3).transpose(0, 3, 1, 2)
-    return out if bias is None else out + bias[:, None, None]
-
-
-def conv2d_input_grad(
-    g: Array, w: Array, *, shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
-) -> Array:
-    """Each window position adds the gradient times its weight to the input pixels it saw."""
-    n, _, oh, ow = g.shape
-    ci, (kh, kw) = w.shape[1], w.shape[2:]
-    (pt, pb), (pl, pr) = padding
-    out = np.zeros((n, shape[1], shape[2] + pt + pb, shape[3] + pl + pr), g.dtype)
-    for k, (gg, wg) in enumerate(zip(np.split(g, groups, axis=1), np.split(w, groups), strict=True)):
-        cols = (gg.transpose(0, 2, 3, 1).reshape(n * oh * ow, wg.shape[0]) @ wg.reshape(wg.shape[0], -1)).reshape(
-            n, oh, ow, ci, kh, kw
-        )
-        for i in range(kh):
-            for j in range(kw):
-                y, x = i * dilation[0], j * dilation[1]
-                out[
-                    :,
-                    k * ci : (k + 1) * ci,
-                    y : y + stride[0] * (oh - 1) + 1 : stride[0],
-                    x : x + stride[1] * (ow - 1) + 1 : stride[1],
-                ] += cols[..., i, j].transpose(0, 3, 1, 2)
-    return out[:, :, pt : pt + shape[2], pl : pl + shape[3]]
-
-
-def conv2d_weight_grad(
-    x: Array, g: Array, *, shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
-) -> Array:
-    """For each weight, the sum over batch and positions of its input pixel times the gradient."""
-    wins = _windows(x, (shape[2], shape[3]), stride, padding, dilation)[:, :, : g.shape[2], : g.shape[3]]
-    ci = shape[1]
-    outs: list[Array] = []
-    for k, gg in enumerate(np.split(g, groups, axis=1)):
-        cols = (
-            wins[:, k * ci : (k + 1) * ci].transpose(1, 4, 5, 0, 2, 3).reshape(ci * shape[2] * shape[3], gg[:, 0].size)
-        )
-        outs.append((cols @ gg.transpose(0, 2, 3, 1).reshape(gg[:, 0].size, gg.shape[1])).T.reshape(-1, *shape[1:]))
-    return np.concatenate(outs)
 
 
 def _max_windows(x: Array, kernel: Pair, stride: Pair, padding: Pads) -> Array:
-    wins = _windows(x, kernel, stride, padding, fill=-np.inf)
+    wins = windows(x, kernel, stride, padding, fill=-np.inf)
     return wins.reshape(*wins.shape[:4], -1)
 
 
@@ -118,7 +51,7 @@ def _counts(n: int, out: int, k: int, s: int, pad: Pair, include_pad: bool) -> A
 
 
 def avg_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pads, include_pad: bool) -> Array:
-    total = _windows(x, kernel, stride, padding).sum(axis=(-2, -1))
+    total = windows(x, kernel, stride, padding).sum(axis=(-2, -1))
     rows = _counts(x.shape[2], total.shape[2], kernel[0], stride[0], padding[0], include_pad)
     cols = _counts(x.shape[3], total.shape[3], kernel[1], stride[1], padding[1], include_pad)
     return total / np.outer(rows, cols).astype(x.dtype)
@@ -209,9 +142,9 @@ def cross_entropy_grad(g: Array, x: Array, targets: Array) -> Array:
 
 ROUTINES: dict[str, Callable[..., Array]] = {
     "matmul": np.matmul,
-    "conv2d": conv2d,
-    "conv2d_input_grad": conv2d_input_grad,
-    "conv2d_weight_grad": conv2d_weight_grad,
+    **dict.fromkeys(("conv2d", "conv3d"), convolution),
+    **dict.fromkeys(("conv2d_input_grad", "conv3d_input_grad"), input_grad),
+    **dict.fromkeys(("conv2d_weight_grad", "conv3d_weight_grad"), weight_grad),
     "max_pool2d": max_pool2d,
     "argmax_pool2d": argmax_pool2d,
     "max_pool2d_grad": max_pool2d_grad,

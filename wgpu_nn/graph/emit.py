@@ -12,6 +12,7 @@ from wgpu_nn.graph.plan import Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
 from wgpu_nn.kernels.conv import bias_place, run_conv2d, run_input_grad, run_weight_grad
+from wgpu_nn.kernels.conv3d import run_conv3d, run_input_grad3d, run_weight_grad3d
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
 from wgpu_nn.kernels.matmul import run_matmul
@@ -145,7 +146,7 @@ class _Emitter:
             for m in unit.maps:
                 builder.add(m)
             finish = Finish(builder.chain([result.out]), tuple(builder.views))
-        if core.op == "conv2d_weight_grad" and unit.sums:
+        if core.op in ("conv2d_weight_grad", "conv3d_weight_grad") and unit.sums:
             self._weight_grad(core, unit.sums)
             return
         out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
@@ -156,7 +157,11 @@ class _Emitter:
         operands = [self.site.views[x] for x in core.refs]
         both = self._both(core, sums)
         out = self._result(core)
-        run_weight_grad(self.site, core.op, operands, dict(core.attrs), out, both)
+        if core.op == "conv2d_weight_grad":
+            run_weight_grad(self.site, core.op, operands, dict(core.attrs), out, both)
+        else:
+            start = bias_place(out.shape)
+            run_weight_grad3d(self.site, core.op, operands, dict(core.attrs), out, both, start)
         bias = self._result(sums)
         if both is None:
             run_reduce(self.site, "sum", operands[1], sums.attr("axes"), bias)
@@ -185,6 +190,10 @@ class _Emitter:
             run_conv2d(site, core.op, operands, attrs, out, finish)
         elif core.op == "conv2d_input_grad":
             run_input_grad(site, core.op, operands, attrs, out, finish)
+        elif core.op == "conv3d":
+            run_conv3d(site, core.op, operands, attrs, out, finish)
+        elif core.op == "conv3d_input_grad":
+            run_input_grad3d(site, core.op, operands, attrs, out, finish)
         elif core.op == "adaptive_avg_pool2d":
             run_pool(site, core.op, operands, attrs, out, finish)
         else:

@@ -16,7 +16,9 @@ from wgpu_nn.ops import OPS, Category, Spec
 from wgpu_nn.shape import size
 
 # Routines whose kernels take a chain before they store.
-FINISHING = frozenset(("matmul", "conv2d", "conv2d_input_grad", "adaptive_avg_pool2d"))
+FINISHING = frozenset(("matmul", "conv2d", "conv2d_input_grad", "conv3d", "conv3d_input_grad", "adaptive_avg_pool2d"))
+# Routines whose kernels sum the cotangent that they read along with their own result -> the axes of that sum.
+SUMMING = {"matmul": (0,), "conv2d_weight_grad": (0, 2, 3), "conv3d_weight_grad": (0, 2, 3, 4)}
 # Reductions that take chains at both ends.
 REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all"))
 
@@ -223,13 +225,10 @@ class _Fuser:
     def _attach_sums(self) -> None:
         """Let the gradient of a weight bring that of its bias: both read the same cotangent."""
         for i in self.program.instrs:
-            if i.op not in ("conv2d_weight_grad", "matmul"):
+            if i.op not in SUMMING:
                 continue
-            g = i.refs[1]
-            axes = (0, 2, 3) if i.op == "conv2d_weight_grad" else (0,)
+            g, axes = i.refs[1], SUMMING[i.op]
             if i.op == "matmul" and len(self.flow.specs[g].shape) != 2:
-                continue
-            if i.op == "conv2d_weight_grad" and i.attr("groups") != 1:
                 continue
             for u in self.flow.uses.get(g, []):
                 mine = self.unit[i.out]

@@ -8,6 +8,7 @@ from typing import Any
 from wgpu_nn.kernels.attention import OPERANDS as ATTENTION
 from wgpu_nn.kernels.attention import run_attention
 from wgpu_nn.kernels.conv import run_conv2d, run_input_grad, run_weight_grad
+from wgpu_nn.kernels.conv3d import run_conv3d, run_input_grad3d, run_weight_grad3d
 from wgpu_nn.kernels.index import run_gather
 from wgpu_nn.kernels.loss import run_loss
 from wgpu_nn.kernels.map import contiguous, copy, run_map
@@ -56,6 +57,9 @@ PLANNERS: dict[str, Planner] = {
     "conv2d": run_conv2d,  # pyright: ignore[reportAssignmentType]
     "conv2d_input_grad": run_input_grad,
     "conv2d_weight_grad": run_weight_grad,
+    "conv3d": run_conv3d,
+    "conv3d_input_grad": run_input_grad3d,
+    "conv3d_weight_grad": run_weight_grad3d,
     **dict.fromkeys(
         (
             *("max_pool2d", "argmax_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad"),

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.conv3d import as_volume, deep, run_input_grad3d, tap_steps
+from wgpu_nn.kernels.conv_few import FEW, PART, few, run_filter_grad, run_strips
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.implicit import Convolution, run_forward, run_weight, weight_slices
 from wgpu_nn.kernels.map import dense, run_map
@@ -138,6 +140,9 @@ def _forward(
     finish: Finish | None,
 ) -> None:
     stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
+    if few(site, x.shape[1] // groups, out.shape[1] // groups):
+        run_strips(site, x, w, bias, out, attrs, flipped=flipped, finish=finish)
+        return
     check_turns(site, "conv2d", x.shape[1] // groups * w.shape[2] * (w.shape[3] + 1))
     (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
     (top, bottom), (left, right) = padding
@@ -192,7 +197,13 @@ def input_grad_kernel(key: InputGradKey, values: Words | None) -> Kernel:
     more, finish, _ = finish_header(key.finish, "f32")
     stored = (("source", "r", "f32"), ("weight", "r", "f32"), *more, ("out", "w", "f32"))
     header = "\n".join(
-        [bindings(stored, values is None), finish, _constants(window), words(tuple(_INPUT_WORDS), values)]
+        [
+            bindings(stored, values is None),
+            finish,
+            _constants(window),
+            tap_steps("HW", window.stride, window.dilation),
+            words(tuple(_INPUT_WORDS), values),
+        ]
     )
     access = "".join(a for _, a, _ in stored)
     return assemble("conv2d_input_grad", "conv2d_input_grad", header, access, values is None)
@@ -223,6 +234,10 @@ def run_input_grad(
             turned = {**attrs, "padding": (pads[0], pads[1])}
             _forward(site, g, w, [], out, turned, flipped=True, finish=finish)
             return
+    if deep(site, out, groups):
+        one = {"stride": (1, *stride), "padding": ((0, 0), *padding), "dilation": (1, *dilation), "groups": groups}
+        run_input_grad3d(site, op, [as_volume(g), as_volume(w)], one, as_volume(out), finish)
+        return
     window = Window(kernel, stride, dilation, True, site.target.workgroup)
     (_, c, height, width), (_, o, oh, ow) = out.shape, g.shape
     values = (out.size, height, width, c, oh, ow, o, padding[0][0], padding[1][0], c // groups, o // groups)
@@ -238,10 +253,10 @@ def run_input_grad(
 
 _WEIGHT_WORDS = [
     "items",
-    "rows_per_slice",
+    "parts_per_slice",
     "slice_size",
     "sums_start",
-    "rows",
+    "parts",
     "height",
     "width",
     "out_h",
@@ -255,6 +270,8 @@ _WEIGHT_WORDS = [
     "group_blocks",
     "columns",
     "column_blocks",
+    "parts_per_row",
+    "part_size",
 ]
 
 
@@ -271,7 +288,7 @@ def weight_grad_kernel(key: WeightGradKey, values: Words | None) -> Kernel:
     """Return the kernel of the weight gradient over one slice of rows."""
     stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
     sums = f"const SUMS = {str(key.sums).lower()};"
-    names = [n.replace("rows", "pixels") for n in _WEIGHT_WORDS] if key.shared else _WEIGHT_WORDS
+    names = [n.replace("parts", "pixels") for n in _WEIGHT_WORDS] if key.shared else _WEIGHT_WORDS
     header = "\n".join([bindings(stored, values is None), _constants(key.window), sums, words(tuple(names), values)])
     body = "conv2d_weight_grad_shared" if key.shared else "conv2d_weight_grad"
     return assemble("conv2d_weight_grad", body, header, "rrw", values is None)
@@ -302,6 +319,9 @@ def run_weight_grad(
     (top, bottom), (left, right) = attrs["padding"]
     groups = attrs["groups"]
     shape: Shape = out.shape
+    if shape[0] // groups <= FEW:
+        run_filter_grad(site, x, g, out, attrs, both, bias_place(shape))
+        return
     shared = not site.target.software and site.target.invocations >= 64
     padded = max(top, bottom, left, right) > 0
     workgroup = 64 if shared else site.target.workgroup
@@ -321,19 +341,20 @@ def run_weight_grad(
     columns, group_out = shape[1] * shape[2] * shape[3], o // groups
     column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
     tiles = column_blocks * group_blocks * groups
-    # Slices are of rows, or of pixels where a workgroup shares them; their number depends on the shape alone.
-    lines = n * oh * ow if shared else n * oh
+    # Slices are of parts of rows, or of pixels where a workgroup shares them; their number depends on the shape alone.
+    per_row = -(-ow // PART)
+    part = -(-ow // per_row)
+    lines = n * oh * (ow if shared else per_row)
     wanted = min(-(-lines // (64 * 4)), -(-GROUPS // tiles)) if shared else min(lines, -(-SLICED // tiles))
     per_slice = -(-lines // max(wanted, 1))
     if site.target.software:
-        check_turns(site, op, ow + 1)
-        per_slice = min(per_slice, max(1, MOST_TURNS // (ow + 1)))
+        per_slice = min(per_slice, MOST_TURNS // (part + 1))
     slices = -(-lines // per_slice)
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
     items = slices * tiles
     values = (
         *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),
-        *(group_out, group_blocks, columns, column_blocks),
+        *(group_out, group_blocks, columns, column_blocks, per_row, part),
     )
     key = WeightGradKey(window, both is not None, shared)
     site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(items if shared else -(-items // workgroup)))

@@ -106,7 +106,13 @@ class Config(pydantic.BaseModel, metaclass=_ConfigMeta):
     """
 
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, populate_by_name=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        populate_by_name=True,
+        protected_namespaces=(),
+        defer_build=True,  # a schema costs milliseconds, and most configs are never made
     )
 
     if TYPE_CHECKING:

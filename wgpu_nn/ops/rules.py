@@ -170,22 +170,6 @@ def rank_of(op: str, name: str, x: Operand, rank: int, layout: str) -> Spec:
     return spec
 
 
-def conv2d(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
-    x = rank_of(op, "an input", xs[0], 4, "[batch, channels, height, width]")
-    w = rank_of(op, "a weight", xs[1], 4, "[out, in / groups, height, width]")
-    dtype, groups = common_dtype(op, xs, dtypes), int(attrs["groups"])
-    (n, c, h, wd), (o, ci, kh, kw) = x.shape, w.shape
-    if c != ci * groups or o % groups:
-        raise ShapeError(
-            f"conv2d: expected {ci} x {groups} groups = {ci * groups} input channels and out channels divisible by "
-            f"the groups, got input {list(x.shape)} and weight {list(w.shape)}"
-        )
-    if len(xs) == 3 and rank_of(op, "a bias", xs[2], 1, "[out]").shape != (o,):
-        raise ShapeError(f"conv2d: expected a bias of shape [{o}], got {xs[2]}")
-    (sh, sw), (ph, pw), (dh, dw) = attrs["stride"], attrs["padding"], attrs["dilation"]
-    return Spec((n, o, window_count(op, h, kh, sh, ph, dh), window_count(op, wd, kw, sw, pw, dw)), dtype)
-
-
 def like(index: int, attr: str, rank: int = 4) -> Rule:
     """Rule of gradients: the element type of the operand ``index`` and the shape ``attrs[attr]``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wgpu_nn.dtype import Bool, Float, Int
-from wgpu_nn.ops import rules, rules_attention, rules_order
+from wgpu_nn.ops import rules, rules_attention, rules_conv, rules_order
 from wgpu_nn.ops.spec import Category, register
 
 SOURCE, MAP, REDUCE, VIEW, ROUTINE = Category
@@ -55,9 +55,10 @@ register("slice", VIEW, 1, rules.strided_slice)
 register("slice_assign", ROUTINE, 2, rules.slice_assign)  # x with a region replaced by value
 register("cat", ROUTINE, (1, 1 << 16), rules.cat)
 register("matmul", ROUTINE, 2, rules.matmul)
-register("conv2d", ROUTINE, (2, 3), rules.conv2d)  # x, weight, bias
-register("conv2d_input_grad", ROUTINE, 2, rules.like(0, "shape"))  # g, weight
-register("conv2d_weight_grad", ROUTINE, 2, rules.like(0, "shape"))  # x, g
+for axes in (2, 3):
+    register(f"conv{axes}d", ROUTINE, (2, 3), rules_conv.convolution(axes))  # x, weight, bias
+    register(f"conv{axes}d_input_grad", ROUTINE, 2, rules_conv.input_grad(axes))  # g, weight: a transposed convolution
+    register(f"conv{axes}d_weight_grad", ROUTINE, 2, rules_conv.weight_grad(axes))  # x, g
 register("max_pool2d", ROUTINE, 1, rules.pool2d(Float))
 register("argmax_pool2d", ROUTINE, 1, rules.pool2d(Int))  # position of the maximum in its plane: row * width + column
 register("max_pool2d_grad", ROUTINE, 2, rules.like(0, "shape"))  # g, positions

@@ -1,0 +1,88 @@
+// One invocation computes 8 pixels of 8 output channels of a 3-d convolution in registers; pixels are counted through the
+// whole batch.
+// needs: WORKGROUP, KERNEL_D, KERNEL_H, KERNEL_W, STRIDE_D, STRIDE_H, STRIDE_W, DILATION_D, DILATION_H, DILATION_W, PADDED,
+// pixels, blocks, out_w, out_h, out_dhw, depth, height, width, pad_front, pad_top, pad_left, in_channels, out_channels,
+// group_in, group_out, group_blocks, weight_row, weight_tap, initial, finish
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let flat = group.x + group.y * groups.x;
+    let block = flat % blocks();
+    // Neighbours compute neighbouring pixels, so that their loads and stores lie side by side.
+    let p0 = (flat / blocks()) * (WORKGROUP * 8u) + local;
+    if (p0 >= pixels()) {
+        return;
+    }
+    let in_group = block / group_blocks();
+    let o = in_group * group_out() + (block % group_blocks()) * 8u;
+    let o_end = (in_group + 1u) * group_out();
+    let volume = depth() * height() * width();
+    let base0 = volume_corner(p0);
+    let base1 = volume_corner(p0 + WORKGROUP);
+    let base2 = volume_corner(p0 + WORKGROUP * 2u);
+    let base3 = volume_corner(p0 + WORKGROUP * 3u);
+    let base4 = volume_corner(p0 + WORKGROUP * 4u);
+    let base5 = volume_corner(p0 + WORKGROUP * 5u);
+    let base6 = volume_corner(p0 + WORKGROUP * 6u);
+    let base7 = volume_corner(p0 + WORKGROUP * 7u);
+    let o_last = o_end - 1u;
+    let o1 = min(o + 1u, o_last); let o2 = min(o + 2u, o_last); let o3 = min(o + 3u, o_last); let o4 = min(o + 4u, o_last);
+    let o5 = min(o + 5u, o_last); let o6 = min(o + 6u, o_last); let o7 = min(o + 7u, o_last);
+    let w0 = weight_row(o); let w1 = weight_row(o1); let w2 = weight_row(o2); let w3 = weight_row(o3);
+    let w4 = weight_row(o4); let w5 = weight_row(o5); let w6 = weight_row(o6); let w7 = weight_row(o7);
+    let low = vec4f(initial(o), initial(o1), initial(o2), initial(o3));
+    let high = vec4f(initial(o4), initial(o5), initial(o6), initial(o7));
+    var l0 = low; var l1 = low; var l2 = low; var l3 = low; var l4 = low; var l5 = low; var l6 = low; var l7 = low;
+    var h0 = high; var h1 = high; var h2 = high; var h3 = high; var h4 = high; var h5 = high; var h6 = high; var h7 = high;
+    for (var c = 0u; c < group_in(); c++) {
+        let channel = (in_group * group_in() + c) * volume;
+        for (var kz = 0u; kz < KERNEL_D; kz++) {
+            for (var ky = 0u; ky < KERNEL_H; ky++) {
+                for (var kx = 0u; kx < KERNEL_W; kx++) {
+                    let t = weight_tap(c, kz, ky, kx);
+                    let w_low = vec4f(weight[w0 + t], weight[w1 + t], weight[w2 + t], weight[w3 + t]);
+                    let w_high = vec4f(weight[w4 + t], weight[w5 + t], weight[w6 + t], weight[w7 + t]);
+                    let dz = kz * DILATION_D;
+                    let dy = ky * DILATION_H;
+                    let dx = kx * DILATION_W;
+                    let tap = vec4u(channel + (dz * height() + dy) * width() + dx, dz, dy, dx);
+                    let x0 = volume_pixel(base0, tap); l0 += x0 * w_low; h0 += x0 * w_high;
+                    let x1 = volume_pixel(base1, tap); l1 += x1 * w_low; h1 += x1 * w_high;
+                    let x2 = volume_pixel(base2, tap); l2 += x2 * w_low; h2 += x2 * w_high;
+                    let x3 = volume_pixel(base3, tap); l3 += x3 * w_low; h3 += x3 * w_high;
+                    let x4 = volume_pixel(base4, tap); l4 += x4 * w_low; h4 += x4 * w_high;
+                    let x5 = volume_pixel(base5, tap); l5 += x5 * w_low; h5 += x5 * w_high;
+                    let x6 = volume_pixel(base6, tap); l6 += x6 * w_low; h6 += x6 * w_high;
+                    let x7 = volume_pixel(base7, tap); l7 += x7 * w_low; h7 += x7 * w_high;
+                }
+            }
+        }
+    }
+    store8(p0, o, o_end, l0, h0);
+    store8(p0 + WORKGROUP, o, o_end, l1, h1);
+    store8(p0 + WORKGROUP * 2u, o, o_end, l2, h2);
+    store8(p0 + WORKGROUP * 3u, o, o_end, l3, h3);
+    store8(p0 + WORKGROUP * 4u, o, o_end, l4, h4);
+    store8(p0 + WORKGROUP * 5u, o, o_end, l5, h5);
+    store8(p0 + WORKGROUP * 6u, o, o_end, l6, h6);
+    store8(p0 + WORKGROUP * 7u, o, o_end, l7, h7);
+}
+
+fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {
+    if (p >= pixels()) {
+        return;
+    }
+    let to = ((p / out_dhw()) * out_channels() + o) * out_dhw() + p % out_dhw();
+    out[to] = finish(to, low.x);
+    if (o + 1u < o_end) { out[to + out_dhw()] = finish(to + out_dhw(), low.y); }
+    if (o + 2u < o_end) { out[to + 2u * out_dhw()] = finish(to + 2u * out_dhw(), low.z); }
+    if (o + 3u < o_end) { out[to + 3u * out_dhw()] = finish(to + 3u * out_dhw(), low.w); }
+    if (o + 4u < o_end) { out[to + 4u * out_dhw()] = finish(to + 4u * out_dhw(), high.x); }
+    if (o + 5u < o_end) { out[to + 5u * out_dhw()] = finish(to + 5u * out_dhw(), high.y); }
+    if (o + 6u < o_end) { out[to + 6u * out_dhw()] = finish(to + 6u * out_dhw(), high.z); }
+    if (o + 7u < o_end) { out[to + 7u * out_dhw()] = finish(to + 7u * out_dhw(), high.w); }
+}
