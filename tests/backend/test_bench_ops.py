@@ -91,7 +91,7 @@ def test_work_that_does_not_fit_is_a_row_that_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpu_device: Device
 ) -> None:
     pool = gpu_device.gpu.pool
-    monkeypatch.setattr(pool, "_largest", 1 << 10)
+    monkeypatch.setattr(pool, "largest", 1 << 10)
     assert main(["bench", "map", "--shape", "1024,64", "--rounds", "1"]) == 1
     out = capsys.readouterr().out
     assert out.count("not available: buffer: expected at most 1024 bytes") == 2 and out.count("ok") >= 2

@@ -71,7 +71,7 @@ def test_a_convolution_and_its_gradients_agree_with_float64(
         # Sums of up to 500 products of numbers below 10.
         np.testing.assert_allclose(got, want, 1e-5, 1e-5 * max(1.0, float(np.abs(want).max())))
     assert all(forward) and forward
-    assert all(weight) == (w_shape[0] // window["groups"] >= 8) and weight
+    assert all(weight) and weight
 
 
 def test_a_captured_convolution_takes_bias_activation_and_bias_gradient_along(
@@ -103,7 +103,7 @@ def test_the_blocks_of_a_real_size_are_chosen_by_channels() -> None:
     from wgpu_nn.kernels.plan import Target
 
     target = Target(software=False, invocations=256, storage=49152)
-    wide = choose_block(target, 64, 64 * 56 * 56, 1, True, False)
-    middle = choose_block(target, 64, 128 * 64, 1, True, False)
+    wide = choose_block(target, 64, 64 * 56 * 56, 576, 1, True, False)
+    middle = choose_block(target, 64, 128 * 64, 576, 1, True, False)
     assert wide is not None and wide[:4] == WIDE and middle is not None and middle[:4] != WIDE
-    assert choose_block(target, 512, 128, 1, True, False) is None and MIDDLE[0] == 8
+    assert choose_block(target, 512, 128, 576, 1, True, False) is None and MIDDLE[0] == 8

@@ -101,20 +101,20 @@ def test_nan_stays_in_its_row_and_column(device: Device) -> None:
 def test_the_choice_of_a_block_follows_the_number_of_blocks() -> None:
     gpu = Target(software=False, invocations=256, storage=49152)
 
-    def chosen(rows: int, columns: int, batches: int) -> tuple[int, ...] | None:
-        found = choose_block(gpu, rows, columns, batches, True, False)
+    def chosen(rows: int, columns: int, batches: int, inner: int = 512) -> tuple[int, ...] | None:
+        found = choose_block(gpu, rows, columns, inner, batches, True, False)
         return found and found[:4]
 
     assert chosen(4096, 4096, 1) == LARGE
     assert chosen(1024, 1024, 1) == MIDDLE
     assert chosen(1024, 512, 1) == SMALL
     assert chosen(64, 512, 1) is None
-    assert chosen(16, 16, 100_000) is None
-    assert choose_block(Target(software=True, invocations=256, storage=49152), 4096, 4096, 1, True, True) is None
+    assert chosen(16, 16, 100_000) is None and chosen(1024, 512, 1, inner=10) is None
+    assert choose_block(Target(software=True, invocations=256, storage=49152), 4096, 4096, 4096, 1, True, True) is None
 
 
 def test_a_block_fits_the_portable_workgroup_memory() -> None:
     portable = Target(software=False, invocations=256, storage=16384)
     for by_inner in ((True, True), (True, False), (False, False)):
-        block = choose_block(portable, 4096, 4096, 1, *by_inner)
+        block = choose_block(portable, 4096, 4096, 4096, 1, *by_inner)
         assert block is not None and block.storage <= 16384 and block.threads <= 256

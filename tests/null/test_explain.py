@@ -25,8 +25,10 @@ def test_every_op_is_explained_as_it_is_planned(op: str, adapter: str) -> None:
     heads = [line for line in lines if re.match(r"\d+\. ", line)]
     assert len(heads) == len(plans.launches) > 0
     for n, (head, (kernel, _, grid)) in enumerate(zip(heads, plans.launches, strict=True), start=1):
-        assert head.startswith(f"{n}. {kernel.name}: shaders/{kernel.source}, planned in wgpu_nn/kernels/")
-        assert (folder() / kernel.source).is_file()
+        written = not kernel.source.endswith(".wgsl")
+        place = f"written by {kernel.source}" if written else f"shaders/{kernel.source}"
+        assert head.startswith(f"{n}. {kernel.name}: {place}, planned in wgpu_nn/kernels/")
+        assert ((folder().parent if written else folder()) / kernel.source).is_file()
         x, y, z = grid
         place = lines.index(head)
         groups = next(line for line in lines[place:] if line.startswith("   workgroups"))
@@ -44,12 +46,15 @@ def test_the_sizes_and_the_variant_are_shown(capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     for text in (
         "matmul f32[4096, 512], f32[512, 256] -> f32[4096, 256], as a captured step",
-        "1. matmul tile: shaders/matmul_tile.wgsl, planned in wgpu_nn/kernels/matmul.py",
-        "One workgroup computes a TILE x TILE block",
-        "body=tile", "rows=4096 columns=256 inner=512", "256 (256 x 1 x 1) of 256 invocations (SIDE * SIDE * GROUPS)",
-        "SIDE=16", "a f32 8 MiB read", "4 MiB written",
+        "1. matmul 64 x 64: written by wgpu_nn/kernels/block.py, planned in wgpu_nn/kernels/matmul.py",
+        "One workgroup computes 64 x 64 outputs",
+        "body=block", "rows=4096 columns=256 inner=512", "256 (256 x 1 x 1) of 64 invocations",
+        "SUMS=false", "a vec4f 8 MiB read", "4 MiB written",
     ):  # fmt: skip
         assert text in out, text
+    assert main(["explain", "matmul", "64", "512", "256", "--adapter", "gpu"]) == 0
+    out = capsys.readouterr().out
+    assert "shaders/matmul_tile.wgsl" in out and "of 128 invocations (SIDE * SIDE * GROUPS)" in out
     assert main(["explain", "matmul", "4096", "512", "256", "--adapter", "software"]) == 0
     assert "matmul_direct.wgsl" in capsys.readouterr().out
 

@@ -159,7 +159,7 @@ def explain(asked: Asked, target: Any, title: str, eager: bool, wgsl: bool) -> l
     from wgpu_nn.backends.wgpu import execute
     from wgpu_nn.graph.plan import StaticSite
     from wgpu_nn.kernels import Grid, Template, View, Words
-    from wgpu_nn.kernels.source import body, sizes
+    from wgpu_nn.kernels.source import sizes
     from wgpu_nn.ops import DEFAULT_DTYPES, infer
 
     class Site(StaticSite):
@@ -205,9 +205,9 @@ def explain(asked: Asked, target: Any, title: str, eager: bool, wgsl: bool) -> l
         }
         lines += [
             "",
-            f"{n}. {kernel.name}: shaders/{kernel.source}, planned in {template.__module__.replace('.', '/')}.py",
+            f"{n}. {kernel.name}: {_place(kernel.source)}, planned in {template.__module__.replace('.', '/')}.py",
         ]
-        lines += wrapped("   ", opening(body(kernel.source.removesuffix(".wgsl"))))
+        lines += wrapped("   ", opening(kernel.code))
         for name, text in rows.items():
             lines += wrapped(f"   {name:<11} ", text) if text else []
         if wgsl:
@@ -282,3 +282,8 @@ COMMAND = Command(
     arguments=arguments,
     run=run,
 )
+
+
+def _place(source: str) -> str:
+    """Return where a kernel's body stands, or what writes it."""
+    return f"shaders/{source}" if source.endswith(".wgsl") else f"written by {source}"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from wgpu_nn.kernels.plan import Target
 
+WRITER = "wgpu_nn/kernels/block.py"
 LANES = "xyzw"
 
 
@@ -55,18 +56,19 @@ LARGE = (16, 8, 2, 4)  # 128 x 128 outputs, 8 x 16 an invocation: 45 TF/s at 409
 WIDE = (8, 16, 2, 4)  # 64 x 256, for few rows
 MIDDLE = (8, 8, 2, 2)  # 64 x 64, 8 x 8
 SMALL = (8, 16, 2, 1)  # 64 x 64, 8 x 4: twice the invocations where there are few blocks
+SHORTEST = 32  # inner elements below which a block's edges cost more than its reuse saves
 FEWEST = 96  # blocks that are worth the choice of their size
 
 
 def choose_block(
-    target: Target, rows: int, columns: int, batches: int, a_by_inner: bool, b_by_inner: bool
+    target: Target, rows: int, columns: int, inner: int, batches: int, a_by_inner: bool, b_by_inner: bool
 ) -> Block | None:
     """Return the block for a product of this size on a GPU; None if it makes too few of any to keep one busy."""
 
     def count(high: int, wide: int) -> int:
         return -(-rows // high) * -(-columns // wide) * batches
 
-    if target.software or target.invocations < 128 or min(rows, columns) <= 32:
+    if target.software or target.invocations < 128 or min(rows, columns) <= 32 or inner < SHORTEST:
         return None
     if count(64, 64) < FEWEST:
         return None

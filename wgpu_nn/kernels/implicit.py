@@ -10,13 +10,13 @@ import functools
 from typing import NamedTuple
 
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.block import Block, block_body, choose_block
+from wgpu_nn.kernels.block import MIDDLE, WRITER, Block, block_body, choose_block
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.plan import Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
 
 Pair = tuple[int, int]
-LEAST = 32  # weights of a filter, and filters of a group, that are worth it
+LEAST = 32  # weights of a filter, and filters of a group, whose gradient is worth it
 SPREAD = 512  # workgroups of 128 invocations that a weight gradient is spread over
 
 
@@ -108,7 +108,7 @@ def implicit_kernel(key: ImplicitKey, values: Words | None) -> Kernel:
     name = {"forward": "conv2d", "flipped": "conv2d input", "weight": "conv2d weight"}[key.role]
     access = "".join(a for _, a, _ in stored)
     size = f"{key.block.rows} x {key.block.columns}"
-    return assemble(f"{name} {size}", "conv2d_block", header, access, values is None, block_body(key.block))
+    return assemble(f"{name} {size}", WRITER, header, access, values is None, block_body(key.block))
 
 
 def _forward_lines(key: ImplicitKey) -> list[str]:
@@ -195,13 +195,6 @@ class Convolution(NamedTuple):
     groups: int
 
 
-def _narrow(rows: int, columns: int) -> Block | None:
-    """Return the block of a weight gradient of few filters."""
-    if rows <= 16:
-        return Block(4, 8, 1, min(-(-columns // 32), 3), 16, 1, True, True)
-    return Block(8, 8, 1, 2, 16, 1, True, True) if rows <= 32 else None
-
-
 def run_forward(
     site: Site, conv: Convolution, weight: View, bias: list[View], out: View, finish: Finish | None
 ) -> bool:
@@ -210,8 +203,8 @@ def run_forward(
     pixels, group_in, group_out = n * oh * ow, c // conv.groups, o // conv.groups
     inner = group_in * conv.kernel[0] * conv.kernel[1]
     vector = conv.role == "forward" and inner % 4 == 0
-    block = choose_block(site.target, group_out, pixels, conv.groups, True, False)
-    if block is None or inner < LEAST:
+    block = choose_block(site.target, group_out, pixels, inner, conv.groups, True, False)
+    if block is None:
         return False
     values = (
         *(group_out, pixels, inner, conv.groups, 1, -(-inner // block.step) * block.step, 0, 0),
@@ -235,9 +228,9 @@ def weight_slices(site: Site, conv: Convolution) -> tuple[Block, int, int] | Non
     pixels, group_out = n * oh * ow, o // conv.groups
     columns = c // conv.groups * conv.kernel[0] * conv.kernel[1]
     target = site.target
-    if target.software or target.invocations < 128 or columns < LEAST or group_out < 8:
+    if target.software or target.invocations < 128 or columns < LEAST or group_out < LEAST:
         return None
-    block = _narrow(group_out, columns + 1) or Block(8, 8, 2, 2, 16, 1, True, True)
+    block = Block(*((8, 8, 1, 2) if group_out <= 32 else MIDDLE), 16, 1, True, True)
     if block.storage > target.storage:
         block = block._replace(step=8)
     tiles = -(-group_out // block.rows) * -(-(columns + 1) // block.columns) * conv.groups

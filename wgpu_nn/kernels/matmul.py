@@ -6,7 +6,7 @@ import functools
 from typing import NamedTuple
 
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.block import Block, block_body, choose_block
+from wgpu_nn.kernels.block import WRITER, Block, block_body, choose_block
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
@@ -163,11 +163,11 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
                 _DOT.format("b", "k: u32, n: u32", "n", "b_column"),
             ]
     access = "".join(a for _, a, _ in stored)
-    name, written = f"matmul {key.body}", ""
+    header = "\n".join(lines)
     if key.block is not None:
         name = f"matmul {key.block.rows} x {key.block.columns}"
-        written = block_body(key.block)
-    return assemble(name, f"matmul_{key.body}", "\n".join(lines), access, values is None, written)
+        return assemble(name, WRITER, header, access, values is None, block_body(key.block))
+    return assemble(f"matmul {key.body}", f"matmul_{key.body}", header, access, values is None)
 
 
 def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = None, sums: View | None = None) -> None:
@@ -266,7 +266,7 @@ def _variant(
     if not site.target.software:
         a = "by_inner" if x.strides[-1] == 1 else "by_side"
         b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
-        block = choose_block(site.target, rows, columns, batches, a == "by_inner", b == "by_inner")
+        block = choose_block(site.target, rows, columns, inner, batches, a == "by_inner", b == "by_inner")
         if block is not None:
             fours = [
                 (

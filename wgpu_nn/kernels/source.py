@@ -61,13 +61,13 @@ def used(text: str) -> list[str]:
 
 
 def assemble(name: str, file: str, header: str, access: str, params: bool, written: str = "") -> Kernel:
-    """Return the kernel made of ``shaders/<file>.wgsl``, or of a body ``written`` by a planner, and of a header behind it.
+    """Return the kernel made of ``shaders/<file>.wgsl`` and of a header behind it; ``file`` may have ``written`` the body.
 
     The body comes first, so that the compiler's line numbers are the file's.
     """
     text = f"{written or body(file)}\n// --- header: {name}\n{header}\n"
     functions = "\n\n".join(library()[f] for f in used(text))
-    return Kernel(name, f"{text}\n{functions}\n", access, params, f"{file}.wgsl")
+    return Kernel(name, f"{text}\n{functions}\n", access, params, file if written else f"{file}.wgsl")
 
 
 def words(names: tuple[str, ...], values: tuple[int, ...] | None) -> str:
