@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.case import VIEWS, WHOLE, Arg, Case, Tolerance
+from tests.cases_norm import norm_cases
 from wgpu_nn.backends.numpy_routines import argmax_pool2d
 from wgpu_nn.dtype import Bool, Float, Int
 
@@ -319,7 +320,7 @@ def _rows() -> list[Case]:
 
 def _table() -> dict[str, list[Case]]:
     found: dict[str, list[Case]] = {}
-    families = (_maps, _sources, _reductions, _views, _products, _convolutions, _pools, _indices, _rows)
+    families = (_maps, _sources, _reductions, _views, _products, _convolutions, _pools, _indices, _rows, norm_cases)
     for case in (c for family in families for c in family()):
         rows = found.setdefault(case.op, [])
         tolerance = TOLERANCES.get(case.op, WHOLE) if case.tolerance is WHOLE else case.tolerance

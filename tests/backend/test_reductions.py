@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from wgpu_nn import Device, Tensor, tensor
-from wgpu_nn.backends.wgpu import Wgpu
-from wgpu_nn.kernels import Target
 from wgpu_nn.train import capture
 
 # shape, axes: each takes another way through the planner on a GPU, on a software adapter, or on both.
@@ -27,12 +25,6 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.fixture(params=["software", "gpu", "gpu-eager"])
-def device(request: pytest.FixtureRequest, gpu_device: Device) -> Device:
-    target = Target(software=request.param == "software", invocations=256, storage=16384)
-    return Device.of(Wgpu(gpu_device.gpu, target, tuned=request.param != "gpu-eager"))
-
-
 def axes_of(x: Tensor, axes: tuple[int, ...], layout: str) -> tuple[int, ...]:
     return tuple(x.rank - 1 - a for a in axes) if layout == "transposed" else axes
 
@@ -40,10 +32,10 @@ def axes_of(x: Tensor, axes: tuple[int, ...], layout: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("shape", "axes"), WAYS, ids=str)
 def test_folds_equal_those_in_double_precision(
-    shape: tuple[int, ...], axes: tuple[int, ...], layout: str, device: Device, rng: np.random.Generator
+    shape: tuple[int, ...], axes: tuple[int, ...], layout: str, each_way: Device, rng: np.random.Generator
 ) -> None:
     given = rng.standard_normal(shape).astype(np.float32)
-    x = LAYOUTS[layout](tensor(given, device))
+    x = LAYOUTS[layout](tensor(given, each_way))
     at = axes_of(x, axes, layout)
     want = x.numpy().astype(np.float64)
     np.testing.assert_allclose(x.sum(at).numpy(), want.sum(at), rtol=1e-5, atol=3e-4)
@@ -59,10 +51,10 @@ def test_folds_equal_those_in_double_precision(
 
 @pytest.mark.parametrize(("shape", "axes"), WAYS, ids=str)
 def test_captured_folds_take_maps_at_both_ends(
-    shape: tuple[int, ...], axes: tuple[int, ...], device: Device, rng: np.random.Generator
+    shape: tuple[int, ...], axes: tuple[int, ...], each_way: Device, rng: np.random.Generator
 ) -> None:
-    x, y = (tensor(rng.standard_normal(shape).astype(np.float32), device) for _ in range(2))
-    last = tensor(rng.standard_normal(shape[-1:]).astype(np.float32), device)
+    x, y = (tensor(rng.standard_normal(shape).astype(np.float32), each_way) for _ in range(2))
+    last = tensor(rng.standard_normal(shape[-1:]).astype(np.float32), each_way)
 
     def fn(x: Tensor, y: Tensor, last: Tensor) -> list[Tensor]:
         return [
@@ -82,7 +74,7 @@ def test_captured_folds_take_maps_at_both_ends(
     np.testing.assert_allclose(captured(x, y, last)[0].numpy(), (a * b + c).sum(axes) * 2 + 1, rtol=1e-5, atol=1e-3)
 
 
-def test_the_same_sum_twice_has_the_same_bits(device: Device, rng: np.random.Generator) -> None:
-    x = tensor(rng.standard_normal((3, 100_003)).astype(np.float32), device)
+def test_the_same_sum_twice_has_the_same_bits(each_way: Device, rng: np.random.Generator) -> None:
+    x = tensor(rng.standard_normal((3, 100_003)).astype(np.float32), each_way)
     for axes in ((1,), (0, 1), (0,)):
         np.testing.assert_array_equal(x.sum(axes).numpy(), x.sum(axes).numpy())

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from wgpu_nn.autodiff.rules_norm import NORM_RULES
 from wgpu_nn.dtype import Scalar
 from wgpu_nn.shape import Shape, reduced
 
@@ -206,6 +207,7 @@ RULES: dict[str, Sequence[Rule | None] | Each] = {
     ),
     "softmax": (softmax,),
     "log_softmax": (log_softmax,),
+    **NORM_RULES,
 }
 
 # These give a result that no gradient flows through: numbers from nowhere, truths, and positions.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wgpu_nn.dtype import DTYPES, DType
 from wgpu_nn.graph.flow import Unit
-from wgpu_nn.graph.fuse import Fused, fuse
+from wgpu_nn.graph.fuse import REDUCING, Fused, fuse
 from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.plan import Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
@@ -163,7 +163,7 @@ class _Emitter:
 
     def _core(self, unit: Unit, core: Instr, out: View, finish: Finish | None) -> None:
         site, attrs = self.site, dict(core.attrs)
-        if core.op in ("sum", "mean", "prod", "max", "min", "any", "all"):
+        if core.op in REDUCING:
             start = None
             if unit.before is None:
                 x = self.site.views[core.refs[0]]

@@ -18,7 +18,7 @@ from wgpu_nn.shape import size
 # Routines whose kernels take a chain before they store.
 FINISHING = frozenset(("matmul", "conv2d", "conv2d_input_grad", "adaptive_avg_pool2d"))
 # Reductions that take chains at both ends.
-REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all"))
+REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ fn pick(p: Part, k: u32) -> Acc { return Acc(p.mean[k], p.squares[k], p.n, pivot
 fn join(p: Part) -> Acc { return combine(combine(pick(p, 0u), pick(p, 1u)), combine(pick(p, 2u), pick(p, 3u))); }
 fn load_part(at: u32, r: u32) -> Part { return Part(values(at) - pivot, vec4f(), 1.0); }"""
 
+# Accumulators of several numbers besides those of arg-reductions.
+STRUCTS = {"logsumexp": _LOGSUMEXP, "moments": _MOMENTS}
 # How many words of memory an accumulator takes; one number takes one.
 WORDS = {"argmax": 2, "argmin": 2, "logsumexp": 2, "moments": 4}
 # What an element becomes: v is its value, r its place among those folded.
@@ -96,8 +98,8 @@ def accumulator(op: str, kind: Kind, value: str) -> str:
     """Return ``Acc``, ``identity`` and ``combine``; ``value`` is the type of an element, a truth being a word."""
     if op in ARGS:
         return _ARG.format(value=value, ahead=AHEAD[op, kind])
-    if op in ("logsumexp", "moments"):
-        return _LOGSUMEXP if op == "logsumexp" else _MOMENTS
+    if op in STRUCTS:
+        return STRUCTS[op]
     lines = [f"alias Acc = {value};", f"fn identity() -> Acc {{ return {_pick(IDENTITY, op, kind)}; }}"]
     return "\n".join([*lines, f"fn combine(a: Acc, b: Acc) -> Acc {{ return {_pick(COMBINE, op, kind)}; }}"])
 

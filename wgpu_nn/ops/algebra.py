@@ -39,6 +39,16 @@ class Algebra(Elementwise):
         """Smallest element; NaN if any is NaN."""
         return self._reduce("min", dim, keepdim)
 
+    def logsumexp(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        """log(sum(exp(x))) without overflow; -inf where all elements are, and inf where one is."""
+        return self._reduce("logsumexp", dim, keepdim)
+
+    def moments(self, dim: Dims = None, keepdim: bool = False, correction: int = 0) -> Self:
+        """[2, ...]: means, and sums of squared deviations over n - correction, in one walk; accurate far from 0 (Welford
+        1962; Chan, Golub and LeVeque 1979)."""
+        axes = shapes.axes("moments", dim, self.rank)
+        return self.run("moments", self, axes=axes, keepdim=keepdim, correction=correction)
+
     def any(self, dim: Dims = None, keepdim: bool = False) -> Self:
         return self._reduce("any", dim, keepdim)
 
