@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wgpu_nn.dtype import DTYPES, DType
 from wgpu_nn.graph.flow import Unit
-from wgpu_nn.graph.fuse import REDUCING, Fused, fuse
+from wgpu_nn.graph.fuse import NORMS, REDUCING, Fused, fuse
 from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.plan import Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
@@ -15,6 +15,7 @@ from wgpu_nn.kernels.conv import bias_place, run_conv2d, run_input_grad, run_wei
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
 from wgpu_nn.kernels.matmul import run_matmul
+from wgpu_nn.kernels.norm import run_norm
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.ops import OPS, Category, Spec
@@ -187,6 +188,8 @@ class _Emitter:
             run_input_grad(site, core.op, operands, attrs, out, finish)
         elif core.op == "adaptive_avg_pool2d":
             run_pool(site, core.op, operands, attrs, out, finish)
+        elif core.op in NORMS:
+            run_norm(site, core.op, operands, attrs, out, finish)
         else:
             site.plan_op(core.op, operands, attrs, out)
 

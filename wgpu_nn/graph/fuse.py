@@ -16,7 +16,8 @@ from wgpu_nn.ops import OPS, Category, Spec
 from wgpu_nn.shape import size
 
 # Routines whose kernels take a chain before they store.
-FINISHING = frozenset(("matmul", "conv2d", "conv2d_input_grad", "adaptive_avg_pool2d"))
+NORMS = frozenset(("layer_norm", "layer_norm_grad", "rms_norm", "rms_norm_grad"))
+FINISHING = frozenset(("matmul", "conv2d", "conv2d_input_grad", "adaptive_avg_pool2d", *NORMS))
 # Reductions that take chains at both ends.
 REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp"))
 

@@ -6,8 +6,9 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.fused import literal
+from wgpu_nn.kernels.fused import Chain, Finish, finish_header, literal
 from wgpu_nn.kernels.map import contiguous, plan_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, bits, grid
 from wgpu_nn.kernels.reduce import run_reduce
@@ -26,6 +27,7 @@ class NormKey(NamedTuple):
     four: bool
     lanes: int  # 0: each row has one invocation, which holds nothing
     held: int
+    finish: Chain | None  # what is done to each result before it is stored
     workgroup: int
 
 
@@ -46,11 +48,12 @@ def _from(name: str, four: bool, index: str) -> str:
 
 def _put(four: bool, result: str) -> list[str]:
     """Return ``put``, which stores vector ``q`` of a row as far as the row goes."""
-    lines = ["fn put(row: u32, q: u32, v: vec4f) {", "    let at = row * length() + 4u * q;"]
+    lines = ["fn put(row: u32, q: u32, v: vec4f) {", "    if (4u * q >= length()) { return; }"]
+    lines += ["    let at = row * length() + 4u * q;", f"    let w = {result};"]
+    parts = [f"finish(at + {k}u, w[{k}])" for k in range(4)]
     if four:
-        return [*lines, f"    if (4u * q < length()) {{ out[at / 4u] = {result}; }}", "}"]
-    lines += ["    if (4u * q >= length()) { return; }", f"    let w = {result};"]
-    return [*lines, *(f"    if (4u * q + {k}u < length()) {{ out[at + {k}u] = w[{k}]; }}" for k in range(4)), "}"]
+        return [*lines, f"    out[at / 4u] = vec4({', '.join(parts)});", "}"]
+    return [*lines, *(f"    if (4u * q + {k}u < length()) {{ out[at + {k}u] = {parts[k]}; }}" for k in range(4)), "}"]
 
 
 @functools.cache
@@ -65,7 +68,9 @@ def norm_kernel(key: NormKey, values: Words | None) -> Kernel:
     for name in ("weight", "bias")[: key.weights]:
         names.append(f"{name}_start")
         stored.append((name, "r", element))
-    stored.append(("out", "w", element))
+    more, finish, result = finish_header(key.finish, "f32")
+    kind = DTYPES[result].wgsl
+    stored += [*more, ("out", "w", f"vec4<{kind}>" if key.four else kind)]
     weight = f" * {_from('weight', key.four, 'weight_start()')}" if key.weights else ""
     bias = f" + {_from('bias', key.four, 'bias_start()')}" if key.weights > 1 else ""
     inside = "" if key.four else " * within(q)"
@@ -87,7 +92,7 @@ def norm_kernel(key: NormKey, values: Words | None) -> Kernel:
     for name, text in takes:
         lines.append(f"fn {name}(row: u32, q: u32) -> vec4f {{")
         lines += ["    if (4u * q >= length()) { return vec4f(); }", f"    return {text};", "}"]
-    lines += _put(key.four, "v" if key.grad else f"v{weight}{bias}")
+    lines += [finish, *_put(key.four, "v" if key.grad else f"v{weight}{bias}")]
     header = "\n".join(
         [
             bindings(tuple(stored), values is None),
@@ -104,8 +109,13 @@ def norm_kernel(key: NormKey, values: Words | None) -> Kernel:
     return assemble(name, file, header, "".join(a for _, a, _ in stored), values is None)
 
 
-def run_norm(site: Site, op: str, operands: Sequence[Any], attrs: Mapping[str, Any], out: View) -> None:
-    """Plan the rows of x along the last axis normalised, times weights, plus biases; or the gradient of x."""
+def run_norm(
+    site: Site, op: str, operands: Sequence[Any], attrs: Mapping[str, Any], out: View, end: Finish | None = None
+) -> None:
+    """Plan the rows of x along the last axis normalised, times weights, plus biases; or the gradient of x.
+
+    ``end`` is applied to each result.
+    """
     if out.size == 0:
         return
     grad = op.endswith("_grad")
@@ -118,14 +128,19 @@ def run_norm(site: Site, op: str, operands: Sequence[Any], attrs: Mapping[str, A
     op = op.removesuffix("_grad")
     if shared is None and not alone:
         flat = [v.seen((rows, length), (length, 1)) for v in xs[: 1 + grad]]
-        _in_parts(site, op, grad, [*flat, *xs[1 + grad :]], attrs["epsilon"], out.seen((rows, length), (length, 1)))
+        whole = out if end is None else site.empty(out.shape, xs[0].dtype)
+        _in_parts(site, op, grad, [*flat, *xs[1 + grad :]], attrs["epsilon"], whole.seen((rows, length), (length, 1)))
+        if end is not None:
+            run_reduce(site, "max", whole, (), out, None, end)
         return
     lanes, held = shared or (0, 1)
     four = length % 4 == 0 and all(v.offset % 4 == 0 for v in xs)
     workgroup = SHARED if lanes else site.target.workgroup
-    key = NormKey(op, grad, len(xs) - 1 - grad, four, lanes, held, workgroup)
-    values = (rows, length, bits(attrs["epsilon"], out.dtype), *(v.offset for v in xs))
-    site.launch(norm_kernel, key, values, [*xs, out], grid(-(-rows * max(lanes, 1) // workgroup)))
+    key = NormKey(op, grad, len(xs) - 1 - grad, four, lanes, held, end.chain if end else None, workgroup)
+    values = (rows, length, bits(attrs["epsilon"], xs[0].dtype), *(v.offset for v in xs))
+    site.launch(
+        norm_kernel, key, values, [*xs, *(end.views if end else ()), out], grid(-(-rows * max(lanes, 1) // workgroup))
+    )
 
 
 def _in_parts(site: Site, op: str, grad: bool, xs: Sequence[View], epsilon: float, out: View) -> None:

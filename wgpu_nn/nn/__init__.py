@@ -17,6 +17,18 @@ from wgpu_nn.nn.init import (
 from wgpu_nn.nn.linear import Linear, LinearConfig
 from wgpu_nn.nn.loss import CrossEntropyLoss, CrossEntropyLossConfig, MseLoss, MseLossConfig
 from wgpu_nn.nn.module import Module, Param
+from wgpu_nn.nn.norm import (
+    BatchNorm,
+    BatchNormConfig,
+    GroupNorm,
+    GroupNormConfig,
+    InstanceNorm,
+    InstanceNormConfig,
+    LayerNorm,
+    LayerNormConfig,
+    RmsNorm,
+    RmsNormConfig,
+)
 from wgpu_nn.nn.pool import (
     AdaptiveAvgPool2d,
     AdaptiveAvgPool2dConfig,
@@ -31,6 +43,8 @@ __all__ = [
     "AdaptiveAvgPool2dConfig",
     "AvgPool2d",
     "AvgPool2dConfig",
+    "BatchNorm",
+    "BatchNormConfig",
     "Config",
     "Constant",
     "Conv2d",
@@ -40,9 +54,15 @@ __all__ = [
     "Dropout",
     "DropoutConfig",
     "Gelu",
+    "GroupNorm",
+    "GroupNormConfig",
     "Initializer",
+    "InstanceNorm",
+    "InstanceNormConfig",
     "KaimingNormal",
     "KaimingUniform",
+    "LayerNorm",
+    "LayerNormConfig",
     "Linear",
     "LinearConfig",
     "MaxPool2d",
@@ -53,6 +73,8 @@ __all__ = [
     "Normal",
     "Param",
     "ReLU",
+    "RmsNorm",
+    "RmsNormConfig",
     "Sigmoid",
     "Tanh",
     "Uniform",

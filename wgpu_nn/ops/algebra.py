@@ -173,6 +173,17 @@ class Algebra(Elementwise):
         """x - log(sum(exp(x))) along ``dim``, shifted by the maximum."""
         return self.run("log_softmax", self, axis=shapes.axis("log_softmax", dim, self.rank))
 
+    def layer_norm(self, weight: Self | None = None, bias: Self | None = None, epsilon: float = 1e-5) -> Self:
+        """(x - mean) / sqrt(var + epsilon) along the last axis, times ``weight``, plus ``bias``."""
+        if weight is None and bias is not None:
+            raise ShapeError("layer_norm: expected a weight beside the bias, got none; give one of ones")
+        more = [w for w in (weight, bias) if w is not None]
+        return self.run("layer_norm", self, *more, epsilon=epsilon)
+
+    def rms_norm(self, weight: Self | None = None, epsilon: float = 1e-5) -> Self:
+        """x / sqrt(mean(x^2) + epsilon) along the last axis, times ``weight``."""
+        return self.run("rms_norm", self, *([] if weight is None else [weight]), epsilon=epsilon)
+
 
 def _sizes(given: Sequence[int | Sequence[int]]) -> tuple[int, ...]:
     """Return sizes given one by one or as one sequence."""
