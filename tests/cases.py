@@ -301,7 +301,8 @@ def _indices() -> list[Case]:
 def _rows() -> list[Case]:
     rows = [(_flat(5), 0), (_flat(3, 7), 1), (_flat(3, 7, view="transposed"), 0),
         (_flat(2, 3, 4, view="strided"), 1), (_flat(2, 0), 1), (_flat(0, 2), 1), (_flat(3, 1), 1),
-        (_flat(2, 90), 1), (_flat(4, 3, view="expanded"), 0)]  # fmt: skip
+        (_flat(2, 90), 1), (_flat(4, 3, view="expanded"), 0), (_flat(3, 64, view="offset"), 1),
+        (_flat(2, 1100), 1)]  # fmt: skip
     out = [Case(op, (x,), {"axis": axis}) for op in ("softmax", "log_softmax") for x, axis in rows]
     for shape, view in (
         ((5, 3), "plain"),

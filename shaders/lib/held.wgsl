@@ -148,3 +148,37 @@ fn lanes_max(local: u32, v: f32) -> f32 {
     workgroupBarrier();
     return top;
 }
+
+fn exp_nan4(v: vec4f) -> vec4f {
+    return vec4f(exp_nan(v.x), exp_nan(v.y), exp_nan(v.z), exp_nan(v.w));
+}
+
+// exp(v - top)
+fn held_exp(v: Held, top: f32) -> Held {
+    var e = Held();
+    e.a = exp_nan4(v.a - top);
+    if (HELD > 1u) {
+        e.b = exp_nan4(v.b - top);
+    }
+    if (HELD > 2u) {
+        e.c = exp_nan4(v.c - top);
+        e.d = exp_nan4(v.d - top);
+    }
+    if (HELD > 4u) {
+        e.e = exp_nan4(v.e - top);
+        e.f = exp_nan4(v.f - top);
+        e.g = exp_nan4(v.g - top);
+        e.h = exp_nan4(v.h - top);
+    }
+    return e;
+}
+
+// What exponents are taken relative to: the largest element, or 0 as long as all are -inf.
+fn finite_base(top: f32) -> f32 {
+    return select(top, 0.0, top == -infinity());
+}
+
+// The elements less x.
+fn held_minus(v: Held, x: f32) -> Held {
+    return Held(v.a - x, v.b - x, v.c - x, v.d - x, v.e - x, v.f - x, v.g - x, v.h - x);
+}

@@ -53,17 +53,6 @@ def test_map_computes_each_step_once_and_none_beyond(workgroup: int, gpu: Gpu) -
     assert (out[29:] == -77).all()
 
 
-@pytest.mark.parametrize("length", [1, 3, 64, 71])
-@pytest.mark.parametrize("file", ["softmax", "softmax_rows"])
-def test_softmax_normalises_strided_rows(file: str, length: int, gpu: Gpu) -> None:
-    x = given(length, 5) * 4
-    text = """fn in_start(row: u32) -> u32 { return row; } fn out_start(row: u32) -> u32 { return row * length(); }
-    fn finish(x: f32, total: f32) -> f32 { return exp(x) / total; }"""
-    sizes = {"rows": 5, "length": length, "in_stride": 5, "out_stride": 1}
-    out = run(gpu, file, {"source": x, "out": Out((5, length))}, 6, constants={"WORKGROUP": 8}, sizes=sizes, text=text)
-    np.testing.assert_allclose(out, reference.softmax(x.T.astype(np.float64), axis=1), rtol=1e-5, atol=1e-7)
-
-
 def test_gather_reads_what_is_named_and_marks_what_is_not_there(gpu: Gpu) -> None:
     x, index = given(5, 3), i32([0, 4, -1, -5, 5, -6, 2, 2**31 - 1])
     text = """struct Place { source: u32, index: u32 }

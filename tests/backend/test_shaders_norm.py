@@ -1,4 +1,4 @@
-"""The WGSL bodies of normalised rows by themselves, trusted and checked, against NumPy on small awkward sizes."""
+"""The WGSL bodies of normalised rows and of softmax by themselves, trusted and checked, against NumPy on awkward sizes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from tests.shader_bench import Out, run
 from wgpu_nn import Device
 from wgpu_nn.backends import numpy_norm as reference
+from wgpu_nn.backends import numpy_routines
 from wgpu_nn.gpu import Gpu
 
 pytestmark = pytest.mark.usefixtures("trust")
@@ -58,6 +59,35 @@ def test_norm_rows_hold_what_they_normalise(
         file = "norm_rows_grad" if grad else "norm_rows"
         out = run(gpu, file, buffers, (3, 2, 1), constants=constants, sizes=sizes, text=text)
         check(out, x, g, grad, centred)
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize(("workgroup", "lanes", "held"), HOLDING)
+def test_softmax_held_takes_rows_of_any_length_that_fits(
+    workgroup: int, lanes: int, held: int, log: bool, gpu: Gpu
+) -> None:
+    for length in lengths(workgroup, lanes, held):
+        softmax(gpu, "softmax_held", length, log, 3, {"WORKGROUP": workgroup, "LANES": lanes, "HELD": held})
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("length", [1, 3, 64, 71, 300])
+@pytest.mark.parametrize("file", ["softmax", "softmax_stream"])
+def test_softmax_walks_rows(file: str, length: int, log: bool, gpu: Gpu) -> None:
+    softmax(gpu, file, length, log, 5, {"WORKGROUP": 8, "LANES": 8})
+
+
+def softmax(gpu: Gpu, file: str, length: int, log: bool, groups: int, constants: dict[str, int | bool]) -> None:
+    x = given(5, length) * 4
+    x[1, 0] = 80
+    x[2, -1] = -np.inf
+    text = ROW.replace("return vec4f()", "return vec4f(-infinity())").replace("select(0.0", "select(-infinity()")
+    buffers = {"source": x, "out": Out((5, length))}
+    sizes = {"rows": 5, "length": length}
+    out = run(gpu, file, buffers, (groups, 2, 1), constants={**constants, "LOG": log}, sizes=sizes, text=text)
+    with np.errstate(invalid="ignore"):
+        want = (numpy_routines.log_softmax if log else numpy_routines.softmax)(x.astype(np.float64), axis=1)
+    np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5 if log else 1e-7)
 
 
 @pytest.mark.parametrize("length", [1, 3, 8, 41])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wgpu_nn.dtype import DTYPES, DType
 from wgpu_nn.graph.flow import Unit
-from wgpu_nn.graph.fuse import NORMS, REDUCING, Fused, fuse
+from wgpu_nn.graph.fuse import NORMS, REDUCING, SOFTMAXES, Fused, fuse
 from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.plan import Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
@@ -18,6 +18,7 @@ from wgpu_nn.kernels.matmul import run_matmul
 from wgpu_nn.kernels.norm import run_norm
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.rows import run_rows
 from wgpu_nn.ops import OPS, Category, Spec
 from wgpu_nn.shape import broadcast_strides, size
 
@@ -190,6 +191,8 @@ class _Emitter:
             run_pool(site, core.op, operands, attrs, out, finish)
         elif core.op in NORMS:
             run_norm(site, core.op, operands, attrs, out, finish)
+        elif core.op in SOFTMAXES:
+            run_rows(site, core.op, operands[0], attrs["axis"], out, finish)  # pyright: ignore[reportArgumentType]
         else:
             site.plan_op(core.op, operands, attrs, out)
 

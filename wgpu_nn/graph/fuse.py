@@ -15,9 +15,10 @@ from wgpu_nn.graph.program import Attrs, Instr, Program, Ref
 from wgpu_nn.ops import OPS, Category, Spec
 from wgpu_nn.shape import size
 
-# Routines whose kernels take a chain before they store.
 NORMS = frozenset(("layer_norm", "layer_norm_grad", "rms_norm", "rms_norm_grad"))
-FINISHING = frozenset(("matmul", "conv2d", "conv2d_input_grad", "adaptive_avg_pool2d", *NORMS))
+SOFTMAXES = frozenset(("softmax", "log_softmax"))
+# Routines whose kernels take a chain before they store.
+FINISHING = NORMS | SOFTMAXES | {"matmul", "conv2d", "conv2d_input_grad", "adaptive_avg_pool2d"}
 # Reductions that take chains at both ends.
 REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp"))
 
