@@ -36,12 +36,17 @@ class BatchNorm(Module):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, channels, ...] -> [batch, channels, ...], with any number of axes after the channels'."""
         column = _columns("batch_norm", x, self.gamma.shape[0])
-        if x.device.is_autodiff:
-            var, mean = self._observed(x)
-        else:
-            var, mean = self.running_var.value, self.running_mean.value
+        if not x.device.is_autodiff:
+            scale = (self.running_var.value + self.epsilon).rsqrt() * self.gamma.value
+            centred = x - self.running_mean.value.reshape(*column)
+            return centred * scale.reshape(*column) + self.beta.value.reshape(*column)
+        var, mean = self._observed(x)
         scale = (var + self.epsilon).rsqrt() * self.gamma.value
-        return (x - mean.reshape(*column)) * scale.reshape(*column) + self.beta.value.reshape(*column)
+        # The difference is 0, and takes the mean's gradient to where numbers are per channel: through ``centred`` it would be
+        # another sum over the whole batch.
+        known = mean.detach()
+        shift = self.beta.value - (mean - known) * scale
+        return (x - known.reshape(*column)) * scale.reshape(*column) + shift.reshape(*column)
 
     def _observed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the batch's variance and mean, and let the running ones follow."""
