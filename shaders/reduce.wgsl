@@ -13,9 +13,8 @@ fn main(
     }
     let o = i % outputs();
     let slice = i / outputs();
-    // Slices share the elements evenly: their lengths differ by one at most.
-    let first = slice * (length() / slices()) + min(slice, length() % slices());
-    let last = first + length() / slices() + select(0u, 1u, slice < length() % slices());
+    let first = slice_start(slice);
+    let last = slice_start(slice + 1u);
     var at = start_of(o);
     var c: array<u32, RANK>;
     var rest = first;

@@ -1,9 +1,9 @@
-// One workgroup folds LANES slices of each of WORKGROUP / LANES neighbouring outputs, side by side, and combines them in a
-// tree: the variant for few outputs that lie next to each other in memory.
-// needs: WORKGROUP, LANES, Acc, outputs, length, start_of, stride, identity, load, combine, store
+// One workgroup folds one slice of WORKGROUP / LANES times SPAN outputs that are neighbours in memory, LANES invocations
+// each SPAN of them, and combines these in a tree.
+// needs: WORKGROUP, LANES, SPAN, Part, outputs, slices, length, start_of, stride, nothing, load_part, merge, pick, store
 
 const WIDTH = WORKGROUP / LANES;
-var<workgroup> shared_acc: array<Acc, WORKGROUP>;
+var<workgroup> shared_part: array<Part, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -11,24 +11,26 @@ fn main(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let o = (group.x + group.y * groups.x) * WIDTH + local % WIDTH;
+    let across = (outputs() + WIDTH * SPAN - 1u) / (WIDTH * SPAN);
+    let at = group.x + group.y * groups.x;
+    let slice = at / across;
+    let o = ((at % across) * WIDTH + local % WIDTH) * SPAN;
     let lane = local / WIDTH;
-    var acc = identity();
-    if (o < outputs()) {
-        let at = start_of(o);
-        for (var r = lane; r < length(); r += LANES) {
-            acc = combine(acc, load(at + r * stride(0u), r));
-        }
+    var part = nothing();
+    if (o < outputs() && slice < slices()) {
+        part = fold_columns(start_of(o), slice_start(slice), slice_start(slice + 1u), lane, LANES);
     }
-    shared_acc[local] = acc;
+    shared_part[local] = part;
     workgroupBarrier();
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         if (lane < half) {
-            shared_acc[local] = combine(shared_acc[local], shared_acc[local + half * WIDTH]);
+            shared_part[local] = merge(shared_part[local], shared_part[local + half * WIDTH]);
         }
         workgroupBarrier();
     }
-    if (lane == 0u && o < outputs()) {
-        store(o, shared_acc[local]);
+    if (lane == 0u && o < outputs() && slice < slices()) {
+        for (var k = 0u; k < SPAN; k++) {
+            store(slice * outputs() + o + k, pick(shared_part[local], k));
+        }
     }
 }

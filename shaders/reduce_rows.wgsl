@@ -1,5 +1,6 @@
-// One workgroup folds one slice of the contiguous elements that make one output element, then combines in a tree.
-// needs: WORKGROUP, Acc, outputs, slices, length, start_of, identity, load, combine, store
+// One workgroup folds slices of contiguous elements, LANES invocations a slice, and combines each slice's in a tree.
+// needs: WORKGROUP, LANES, SPAN, Acc, outputs, slices, length, start_of, identity, nothing, load, load_part, combine, merge,
+// join, store
 
 var<workgroup> shared_acc: array<Acc, WORKGROUP>;
 
@@ -9,28 +10,22 @@ fn main(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = group.x + group.y * groups.x;
-    if (i >= outputs() * slices()) {
-        return;
-    }
-    let o = i % outputs();
-    let slice = i / outputs();
-    let first = slice * (length() / slices()) + min(slice, length() % slices());
-    let last = first + length() / slices() + select(0u, 1u, slice < length() % slices());
-    let at = start_of(o);
+    let i = (group.x + group.y * groups.x) * (WORKGROUP / LANES) + local / LANES;
+    let lane = local % LANES;
     var acc = identity();
-    for (var r = first + local; r < last; r += WORKGROUP) {
-        acc = combine(acc, load(at + r, r));
+    if (i < outputs() * slices()) {
+        let slice = i / outputs();
+        acc = fold_row(start_of(i % outputs()), slice_start(slice), slice_start(slice + 1u), lane, LANES);
     }
     shared_acc[local] = acc;
     workgroupBarrier();
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if (local < half) {
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
             shared_acc[local] = combine(shared_acc[local], shared_acc[local + half]);
         }
         workgroupBarrier();
     }
-    if (local == 0u) {
-        store(i, shared_acc[0]);
+    if (lane == 0u && i < outputs() * slices()) {
+        store(i, shared_acc[local]);
     }
 }

@@ -1,5 +1,5 @@
 // One invocation computes one row of a softmax or log-softmax in three walks: maximum, sum, result.
-// needs: WORKGROUP, rows, length, in_start, in_stride, out_start, out_stride, finish
+// needs: WORKGROUP, LOG, rows, length, fetch, put
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -11,17 +11,23 @@ fn main(
     if (row >= rows()) {
         return;
     }
-    let first = in_start(row);
-    var top = source[first];
-    for (var k = 1u; k < length(); k++) {
-        top = max_nan(top, source[first + k * in_stride()]);
+    let quads = (length() + 3u) / 4u;
+    var tops = fetch(row, 0u);
+    for (var q = 1u; q < quads; q++) {
+        tops = max_nan4(tops, fetch(row, q));
     }
-    var total = 0.0;
-    for (var k = 0u; k < length(); k++) {
-        total += exp(source[first + k * in_stride()] - top);
+    let top = largest(tops);
+    var sums = vec4f();
+    for (var q = 0u; q < quads; q++) {
+        sums += exp_nan4(fetch(row, q) - top);
     }
-    let to = out_start(row);
-    for (var k = 0u; k < length(); k++) {
-        out[to + k * out_stride()] = finish(source[first + k * in_stride()] - top, total);
+    let total = dot(sums, vec4f(1.0));
+    for (var q = 0u; q < quads; q++) {
+        let v = fetch(row, q) - top;
+        if (LOG) {
+            put(row, q, v - log(total));
+        } else {
+            put(row, q, exp_nan4(v) / total);
+        }
     }
 }

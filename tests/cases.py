@@ -12,6 +12,7 @@ from typing import Any
 from tests import cases_attention
 from tests.case import VIEWS, WHOLE, Arg, Case, Tolerance
 from tests.cases_conv import convolutions
+from tests.cases_norm import norm_cases
 from tests.cases_order import orders
 from wgpu_nn.backends.numpy_routines import argmax_pool2d
 from wgpu_nn.dtype import Bool, Float, Int
@@ -287,7 +288,8 @@ def _indices() -> list[Case]:
 def _rows() -> list[Case]:
     rows = [(_flat(5), 0), (_flat(3, 7), 1), (_flat(3, 7, view="transposed"), 0),
         (_flat(2, 3, 4, view="strided"), 1), (_flat(2, 0), 1), (_flat(0, 2), 1), (_flat(3, 1), 1),
-        (_flat(2, 90), 1), (_flat(4, 3, view="expanded"), 0)]  # fmt: skip
+        (_flat(2, 90), 1), (_flat(4, 3, view="expanded"), 0), (_flat(3, 64, view="offset"), 1),
+        (_flat(2, 1100), 1)]  # fmt: skip
     out = [Case(op, (x,), {"axis": axis}) for op in ("softmax", "log_softmax") for x, axis in rows]
     for shape, view in (
         ((5, 3), "plain"),
@@ -307,7 +309,7 @@ def _rows() -> list[Case]:
 def _table() -> dict[str, list[Case]]:
     found: dict[str, list[Case]] = {}
     families = (_maps, _sources, _reductions, _views, _products, convolutions, _pools, _indices, _rows, orders)
-    families += (cases_attention.attentions,)
+    families += (cases_attention.attentions, norm_cases)
     for case in (c for family in families for c in family()):
         rows = found.setdefault(case.op, [])
         tolerance = TOLERANCES.get(case.op, WHOLE) if case.tolerance is WHOLE else case.tolerance

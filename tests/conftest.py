@@ -50,6 +50,16 @@ def any_device(request: pytest.FixtureRequest, gpu_variants: dict[str, Device]) 
         yield gpu_variants[variant]
 
 
+@pytest.fixture(params=["software", "gpu", "gpu-eager"])
+def each_way(request: pytest.FixtureRequest, gpu_device: Device) -> Device:
+    """The kernels of software adapters, and those of GPUs as fused steps choose them and as eager mode does."""
+    from wgpu_nn.backends.wgpu import Wgpu
+    from wgpu_nn.kernels import Target
+
+    target = Target(software=request.param == "software", **PORTABLE)
+    return Device.of(Wgpu(gpu_device.gpu, target, tuned=request.param != "gpu-eager"))
+
+
 @pytest.fixture(params=["trusted", "checked"])
 def trust(request: pytest.FixtureRequest) -> Iterator[str]:
     """Shaders without bounds checks, and with them."""

@@ -84,7 +84,9 @@ def test_a_file_is_plain_wgsl_and_short(path: Path) -> None:
 def test_a_library_function_has_a_comment_or_neighbours_that_explain_it() -> None:
     for path in LIBRARY:
         assert path.read_text().startswith("//"), path.name
-    assert len(library()) == sum(len(re.findall(r"^(?:fn|const) ", p.read_text(), re.MULTILINE)) for p in LIBRARY)
+    assert len(library()) == sum(
+        len(re.findall(r"^(?:fn|const|struct) ", p.read_text(), re.MULTILINE)) for p in LIBRARY
+    )
 
 
 def test_a_kernel_has_just_the_library_functions_that_it_calls() -> None:

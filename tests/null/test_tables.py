@@ -11,7 +11,7 @@ from wgpu_nn.backends.numpy import TABLE as NUMPY
 from wgpu_nn.dtype import BOOL, F32, I32, Float
 from wgpu_nn.kernels import PLANNERS
 from wgpu_nn.kernels.expressions import EXPRESSIONS, expression
-from wgpu_nn.kernels.reduce import _AHEAD, _COMBINE, _IDENTITY
+from wgpu_nn.kernels.fold import AHEAD, COMBINE, IDENTITY, STRUCTS
 from wgpu_nn.kernels.views import VIEWS
 from wgpu_nn.ops import OPS, Category
 
@@ -27,8 +27,8 @@ OF = {c: {name for name, row in OPS.items() if row.category is c} for c in Categ
         ("cases of the tests", CASES, OPS),
         ("views", VIEWS, OF[Category.VIEW]),
         ("expressions", EXPRESSIONS, (OF[Category.MAP] | OF[Category.SOURCE]) - {"cast"}),
-        ("reductions", _COMBINE.keys() | {op for op, _ in _AHEAD}, OF[Category.REDUCE]),
-        ("identities", _IDENTITY, OF[Category.REDUCE] - {"argmax", "argmin"}),
+        ("reductions", COMBINE.keys() | STRUCTS.keys() | {op for op, _ in AHEAD}, OF[Category.REDUCE]),
+        ("identities", IDENTITY, COMBINE),
     ],
 )  # fmt: skip
 def test_a_table_has_a_row_for_each_op_and_no_other(table: str, rows: object, wanted: object) -> None:

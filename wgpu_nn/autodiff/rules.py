@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from wgpu_nn.autodiff import attention
 from wgpu_nn.autodiff.rules_conv import convolution_rules
+from wgpu_nn.autodiff.rules_norm import NORM_RULES
 from wgpu_nn.autodiff.rules_order import SCANS
 from wgpu_nn.dtype import Scalar
 from wgpu_nn.shape import Shape, reduced
@@ -192,6 +193,7 @@ RULES: dict[str, Sequence[Rule | None] | Each] = {
     "log_softmax": (log_softmax,),
     **SCANS,
     **attention.RULES,
+    **NORM_RULES,
 }
 
 # These give a result that no gradient flows through: numbers from nowhere, truths, and positions.

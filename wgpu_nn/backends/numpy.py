@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn.backends.base import HostCallback, Pending, Present
+from wgpu_nn.backends.numpy_norm import NORMS
 from wgpu_nn.backends.numpy_order import ORDERS
 from wgpu_nn.backends.numpy_routines import ROUTINES
 from wgpu_nn.backends.threefry import normal, uniform
 from wgpu_nn.dtype import BOOL, DTYPES, F32, F64, I32, I64, Bool, DType, Float, Int, Kind, Scalar
 from wgpu_nn.errors import KindError
 from wgpu_nn.ops import Spec, infer
+from wgpu_nn.shape import size
 
 Array = np.ndarray
 _OF_NUMPY = {d.numpy: d for d in DTYPES.values()}
@@ -38,6 +40,12 @@ def _reduce(fn: Callable[..., Array]) -> Callable[..., Array]:
 def _keep_dtype(fn: Callable[..., Array]) -> Callable[..., Array]:
     # NumPy sums Ints in the platform's long; the result keeps the element type, wrapping like the GPU's.
     return lambda x, axes, keepdim: fn(x, axis=axes, keepdims=keepdim, dtype=x.dtype)
+
+
+def _mean(x: Array, axes: tuple[int, ...], keepdim: bool) -> Array:
+    # NumPy's own warns where there is nothing to take the mean of; NaN says it.
+    total = x.sum(axis=axes, keepdims=keepdim)
+    return total / size(tuple(x.shape[a] for a in axes))
 
 
 def _arg(fn: Callable[..., Array]) -> Callable[..., Array]:
@@ -131,7 +139,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "where": np.where,
     "sum": _keep_dtype(np.sum),
     "prod": _keep_dtype(np.prod),
-    "mean": _reduce(np.mean),
+    "mean": _mean,
     "max": _reduce(np.max),
     "min": _reduce(np.min),
     "any": _reduce(np.any),
@@ -146,6 +154,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "cat": lambda *xs, axis: np.concatenate(xs, axis=axis),
     **ROUTINES,
     **ORDERS,
+    **NORMS,
 }
 
 

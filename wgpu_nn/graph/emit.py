@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wgpu_nn.dtype import DTYPES, DType
 from wgpu_nn.graph.flow import Unit
-from wgpu_nn.graph.fuse import Fused, fuse
+from wgpu_nn.graph.fuse import NORMS, REDUCING, SOFTMAXES, Fused, fuse
 from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.plan import Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
@@ -16,8 +16,10 @@ from wgpu_nn.kernels.conv3d import run_conv3d, run_input_grad3d, run_weight_grad
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
 from wgpu_nn.kernels.matmul import run_matmul
+from wgpu_nn.kernels.norm import run_norm
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.rows import run_rows
 from wgpu_nn.ops import OPS, Category, Spec
 from wgpu_nn.shape import broadcast_strides, size
 
@@ -168,7 +170,7 @@ class _Emitter:
 
     def _core(self, unit: Unit, core: Instr, out: View, finish: Finish | None) -> None:
         site, attrs = self.site, dict(core.attrs)
-        if core.op in ("sum", "mean", "prod", "max", "min", "any", "all"):
+        if core.op in REDUCING:
             start = None
             if unit.before is None:
                 x = self.site.views[core.refs[0]]
@@ -196,6 +198,10 @@ class _Emitter:
             run_input_grad3d(site, core.op, operands, attrs, out, finish)
         elif core.op == "adaptive_avg_pool2d":
             run_pool(site, core.op, operands, attrs, out, finish)
+        elif core.op in NORMS:
+            run_norm(site, core.op, operands, attrs, out, finish)
+        elif core.op in SOFTMAXES:
+            run_rows(site, core.op, operands[0], attrs["axis"], out, finish)  # pyright: ignore[reportArgumentType]
         else:
             site.plan_op(core.op, operands, attrs, out)
 

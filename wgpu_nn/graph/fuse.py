@@ -15,12 +15,15 @@ from wgpu_nn.graph.program import Attrs, Instr, Program, Ref
 from wgpu_nn.ops import OPS, Category, Spec
 from wgpu_nn.shape import size
 
+NORMS = frozenset(("layer_norm", "layer_norm_grad", "rms_norm", "rms_norm_grad"))
+SOFTMAXES = frozenset(("softmax", "log_softmax"))
 # Routines whose kernels take a chain before they store.
-FINISHING = frozenset(("matmul", "conv2d", "conv2d_input_grad", "conv3d", "conv3d_input_grad", "adaptive_avg_pool2d"))
+CONVOLUTIONS = frozenset(("conv2d", "conv2d_input_grad", "conv3d", "conv3d_input_grad"))
+FINISHING = NORMS | SOFTMAXES | CONVOLUTIONS | {"matmul", "adaptive_avg_pool2d"}
 # Routines whose kernels sum the cotangent that they read along with their own result -> the axes of that sum.
 SUMMING = {"matmul": (0,), "conv2d_weight_grad": (0, 2, 3), "conv3d_weight_grad": (0, 2, 3, 4)}
 # Reductions that take chains at both ends.
-REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all"))
+REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from wgpu_nn.graph.assembled import assembled
 from wgpu_nn.graph.program import Instr, Operand, Program, Ref
 from wgpu_nn.ops import OPS, Category, Spec
 from wgpu_nn.shape import broadcast
@@ -163,7 +164,7 @@ def _numbers_for_fills(i: Instr, filled: dict[Ref, object], specs: dict[Ref, Spe
     return trial if left and broadcast(i.op, *(s.shape for s in left)) == i.spec.shape else i
 
 
-PASSES: tuple[Pass, ...] = (dead_code, clean, fold, clean, repeats, dead_code)
+PASSES: tuple[Pass, ...] = (dead_code, clean, assembled, fold, clean, repeats, dead_code)
 
 
 def simplify(program: Program, report: Callable[[str, Program], None] | None = None) -> Program:

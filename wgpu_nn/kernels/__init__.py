@@ -13,6 +13,7 @@ from wgpu_nn.kernels.index import run_gather
 from wgpu_nn.kernels.loss import run_loss
 from wgpu_nn.kernels.map import contiguous, copy, run_map
 from wgpu_nn.kernels.matmul import run_matmul
+from wgpu_nn.kernels.norm import run_norm
 from wgpu_nn.kernels.plan import Grid, Input, Site, Target, Template, View, Words, whole
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
@@ -47,7 +48,11 @@ PLANNERS: dict[str, Planner] = {
         if row.category in (Category.MAP, Category.SOURCE)
     },
     **{
-        name: (lambda site, op, xs, attrs, out: run_reduce(site, op, xs[0], attrs["axes"], out))
+        name: (
+            lambda site, op, xs, attrs, out: run_reduce(
+                site, op, xs[0], attrs["axes"], out, correction=attrs.get("correction", 0)
+            )
+        )
         for name, row in OPS.items()
         if row.category is Category.REDUCE
     },
@@ -76,6 +81,7 @@ PLANNERS: dict[str, Planner] = {
     "places": lambda site, op, xs, attrs, out: run_places(site, xs[0], out),
     "argsort": lambda site, op, xs, attrs, out: run_sort(site, xs[0], attrs["axis"], attrs["descending"], out),
     "argtopk": lambda site, op, xs, attrs, out: run_sort(site, xs[0], attrs["axis"], attrs["largest"], out),
+    **dict.fromkeys(("layer_norm", "layer_norm_grad", "rms_norm", "rms_norm_grad"), run_norm),
     **dict.fromkeys(
         ("softmax", "log_softmax"), lambda site, op, xs, attrs, out: run_rows(site, op, xs[0], attrs["axis"], out)
     ),

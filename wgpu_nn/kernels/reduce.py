@@ -1,146 +1,178 @@
-"""Plans reductions: the kept axes are the outputs, the folded ones are walked; long folds go in two passes."""
+"""Plans reductions: the kept axes are the outputs, the folded ones are walked the way they lie; long folds go in two passes."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES, Kind
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.fold import ARGS, ONE, WORDS, accumulator, loads, store
 from wgpu_nn.kernels.fused import Chain, Finish, chain_functions, finish_header
-from wgpu_nn.kernels.map import VALUE, load, plan_map, run_map
+from wgpu_nn.kernels.map import VALUE, load, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
-from wgpu_nn.shape import Shape, collapse, reduced, size
+from wgpu_nn.shape import Shape, collapse, row_major, size
 
-# acc and x are accumulators; r is an element's place among those folded.
-_COMBINE: dict[str, str | dict[Kind, str]] = {
-    "sum": "a + b",
-    "mean": "a + b",
-    "prod": "a * b",
-    "max": {Kind.FLOAT: "max_nan(a, b)", Kind.INT: "max(a, b)"},
-    "min": {Kind.FLOAT: "min_nan(a, b)", Kind.INT: "min(a, b)"},
-    "any": "a | b",
-    "all": "a & b",
-}
-_IDENTITY: dict[str, str | dict[Kind, str]] = {
-    "sum": {Kind.FLOAT: "0.0", Kind.INT: "0"},
-    "mean": "0.0",
-    "prod": {Kind.FLOAT: "1.0", Kind.INT: "1"},
-    "max": {Kind.FLOAT: "-infinity()", Kind.INT: "-2147483647 - 1"},
-    "min": {Kind.FLOAT: "infinity()", Kind.INT: "2147483647"},
-    "any": "0u",
-    "all": "1u",
-}
-# The first of equal extremes wins, and the first NaN before all numbers. `none` marks an accumulator without elements.
-_ARG = """struct Acc {{ value: {value}, place: u32 }}
-const NONE = 0xffffffffu;
-fn identity() -> Acc {{ return Acc({value}(0), NONE); }}
-fn load(at: u32, r: u32) -> Acc {{ return Acc(source[at], r); }}
-fn ahead(a: Acc, b: Acc) -> bool {{ return {ahead}; }}
-fn combine(a: Acc, b: Acc) -> Acc {{
-    if (a.place == NONE) {{ return b; }}
-    if (b.place == NONE) {{ return a; }}
-    if (ahead(a, b)) {{ return a; }}
-    if (ahead(b, a) || b.place < a.place) {{ return b; }}
-    return a;
-}}
-fn store(i: u32, a: Acc) {{ out[i] = i32(a.place); }}"""
-_AHEAD = {
-    ("argmax", Kind.FLOAT): "(is_nan(a.value) && !is_nan(b.value)) || (!is_nan(b.value) && a.value > b.value)",
-    ("argmin", Kind.FLOAT): "(is_nan(a.value) && !is_nan(b.value)) || (!is_nan(b.value) && a.value < b.value)",
-    ("argmax", Kind.INT): "a.value > b.value",
-    ("argmin", Kind.INT): "a.value < b.value",
-}
-
+BUSY = 4096  # invocations that keep an adapter busy
+FEW = 128  # invocations that keep a processor busy
+GROUPS = 2048  # workgroups of 256 that keep the largest GPU busy
 SLICE = (
     1024  # elements that one invocation folds at most where there are few outputs: f32 sums stay short, and parallel
 )
-BUSY = 4096  # invocations that keep an adapter busy
+RUN = 16  # elements side by side from which a fold of several axes starts with them
+# What a fold without elements gives.
+_EMPTY = {"sum": 0, "prod": 1, "any": False, "all": True, "logsumexp": float("-inf")}
 
 
 class ReduceKey(NamedTuple):
-    """What distinguishes reduction kernels. ``lanes`` is of the column variant: invocations that share an output."""
+    """What distinguishes reduction kernels; see _Way for the variant."""
 
     op: str
     dtype: str
     kept: int
     folded: int
-    body: str  # reduce, reduce_rows or reduce_columns
+    body: str
     lanes: int
-    final: bool  # a mean divides in its last pass
+    span: int
+    parts: int
+    first: bool  # whether elements come in, rather than accumulators
+    last: bool  # whether results go out, rather than accumulators
     start: Chain | None  # what makes the elements that are folded, from their place in the operand
     finish: Chain | None
     workgroup: int
 
 
-def _pick(table: dict[str, str | dict[Kind, str]], op: str, kind: Kind) -> str:
-    text = table[op]
-    return text if isinstance(text, str) else text[kind]
+class _Walk(NamedTuple):
+    """How one launch walks memory: axes merged where they lie so."""
+
+    kept: Shape
+    kept_strides: Shape
+    pivots: Shape  # strides over the kept axes of the element that moments are taken relative to
+    folded: Shape
+    strides: Shape
 
 
-def fold_of(op: str, kind: Kind) -> tuple[str, str]:
-    """Return the WGSL that combines a and b, and the identity, of a reduction over elements of ``kind``."""
-    return _pick(_COMBINE, op, kind), _pick(_IDENTITY, op, kind)
+class _Way(NamedTuple):
+    """A variant: ``lanes`` invocations share a slice, and load ``span`` elements at once, from ``parts`` places."""
+
+    body: str
+    lanes: int
+    span: int
+    parts: int = 1
+
+    @property
+    def outputs(self) -> int:
+        """How many neighbouring outputs an invocation has."""
+        return self.span * self.parts if self.columns else 1
+
+    @property
+    def columns(self) -> bool:
+        """Whether what it loads at once belongs to neighbouring outputs."""
+        return self.body.startswith("reduce_columns")
 
 
 def _word(truth: str) -> str:
     return f"select(0u, 1u, {truth})"
 
 
+def _starts(key: ReduceKey) -> list[str]:
+    """Return ``start_of``, where an output's elements start; for moments it also loads the pivots of ``span`` outputs."""
+    lines: list[str] = []
+    moments = key.op == "moments" and key.first
+    for name, word in (("start_of", "kept_stride"), *([("pivot_of", "pivot_stride")] if moments else [])):
+        lines += [f"fn {name}(o: u32) -> u32 {{", "    var rest = o;", "    var at = start();"]
+        for d in reversed(range(key.kept)):
+            lines.append(f"    at += {'rest' if d == 0 else f'(rest % kept_size{d}())'} * {word}{d}();")
+            if d:
+                lines.append(f"    rest /= kept_size{d}();")
+        if moments and name == "start_of":
+            several = key.body.startswith("reduce_columns") and key.span == 4
+            lines.append(f"    pivot = {'values(pivot_of(o))' if several else 'vec4f(value(pivot_of(o)))'};")
+        lines += ["    return at;", "}"]
+    return ["var<private> pivot: vec4f;" if key.op == "moments" else "", *lines]
+
+
+def _elements(key: ReduceKey) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Return the bindings that elements come from, and the WGSL of ``value`` and, if four are taken at once, ``values``."""
+    dtype = DTYPES[key.dtype]
+    truth = dtype.kind is Kind.BOOL  # folded as words: an H100 drops some of a workgroup's bools
+    kind = "u32" if truth else VALUE[dtype.kind]
+    four = key.span == 4
+    if key.start is None:
+        stored = [("source", "r", f"vec4<{dtype.wgsl}>" if four else dtype.wgsl)]
+        one = load("source", key.dtype, "at / 4u][at % 4u" if four else "at")
+        quad = "source[at / 4u]" if not truth else "select(vec4u(), vec4u(1u), source[at / 4u] != vec4u())"
+        lines: list[str] = []
+    else:
+        leaves = key.start.leaves
+        wide = [n for n, leaf in enumerate(leaves) if four and leaf.linear]
+        names = [f"source{n}" for n in range(len(leaves))]
+        stored = [
+            (name, "r", f"vec4<{DTYPES[leaf.dtype].wgsl}>" if n in wide else DTYPES[leaf.dtype].wgsl)
+            for n, (name, leaf) in enumerate(zip(names, leaves, strict=True))
+        ]
+        lines = [chain_functions(key.start, names, given=frozenset(wide), function="element")]
+        places = [f"at / 4u + {leaf.offset // 4}u" for leaf in leaves]
+        given = [load(names[n], leaves[n].dtype, f"{places[n]}][at % 4u") for n in wide]
+        one = f"element({', '.join(['at', *given])})"
+        parts = [
+            ", ".join([f"at + {k}u", *(load(f"{names[n]}[{places[n]}]", leaves[n].dtype, f"{k}u") for n in wide)])
+            for k in range(4)
+        ]
+        each = [_word(f"element({p})") if truth else f"element({p})" for p in parts]
+        quad = f"vec4({', '.join(each)})"
+    lines.append(f"fn value(at: u32) -> {kind} {{ return {_word(one) if truth else one}; }}")
+    if four:
+        lines.append(f"fn values(at: u32) -> vec4<{kind}> {{ return {quad}; }}")
+    return stored, lines
+
+
 @functools.cache
 def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
     """Return the kernel of a reduction over ``folded`` axes, with ``kept`` axes of outputs."""
     dtype = DTYPES[key.dtype]
-    arg = key.op in ("argmax", "argmin")
-    names = ["outputs", "slices", "length", "start"]
-    names += [f"kept_size{d}" for d in range(key.kept)] + [f"kept_stride{d}" for d in range(key.kept)]
-    names += [f"size{d}" for d in range(key.folded)] + [f"stride{d}" for d in range(key.folded)]
-    names.append("total")
-    loaded = [("source", "r", dtype.wgsl)]
-    more: list[tuple[str, str, str]] = []
-    lines = ["fn start_of(o: u32) -> u32 {", "    var rest = o;", "    var at = start();"]
-    for d in reversed(range(key.kept)):
-        lines.append(f"    at += {'rest' if d == 0 else f'(rest % kept_size{d}())'} * kept_stride{d}();")
-        if d:
-            lines.append(f"    rest /= kept_size{d}();")
-    lines += ["    return at;", "}"]
+    kind = "u32" if dtype.kind is Kind.BOOL else VALUE[dtype.kind]
+    names = ["outputs", "slices", "length", "total", "divisor", "start"]
+    for word in ("kept_size", "kept_stride", *(["pivot_stride"] if key.op == "moments" else [])):
+        names += [f"{word}{d}" for d in range(key.kept)]
+    names += [f"{word}{d}" for word in ("size", "stride") for d in range(key.folded)]
+    lines = [accumulator(key.op, dtype.kind, kind), *_starts(key)]
     for name, word in (("stride", "stride"), ("count", "size")):
         cases = "".join(f" case {d}u: {{ return {word}{d}(); }}" for d in range(1, key.folded))
         lines.append(f"fn {name}(d: u32) -> u32 {{ switch d {{{cases} default: {{ return {word}0(); }} }} }}")
-    if arg:
-        lines.append(_ARG.format(value=VALUE[dtype.kind], ahead=_AHEAD[key.op, dtype.kind]))
-        out = "i32"
+    if not key.first:
+        stored = [("source", "r", "Acc")]
+        lines += ["fn load(at: u32, r: u32) -> Acc { return source[at]; }", ONE]
     else:
-        # Truths are folded as words: an H100 drops some of a workgroup's bools.
-        truth = dtype.kind is Kind.BOOL
-        lines.append(f"alias Acc = {'u32' if truth else VALUE[dtype.kind]};")
-        lines.append(f"fn identity() -> Acc {{ return {_pick(_IDENTITY, key.op, dtype.kind)}; }}")
-        if key.start is None:
-            element = load("source", key.dtype, "at")
-            lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {_word(element) if truth else element}; }}")
-        else:
-            loaded = [(f"source{n}", "r", DTYPES[leaf.dtype].wgsl) for n, leaf in enumerate(key.start.leaves)]
-            lines.append(chain_functions(key.start, [name for name, _, _ in loaded], function="element"))
-            element = _word("element(at)") if truth else "element(at)"
-            lines.append(f"fn load(at: u32, r: u32) -> Acc {{ return {element}; }}")
-        lines.append(f"fn combine(a: Acc, b: Acc) -> Acc {{ return {_pick(_COMBINE, key.op, dtype.kind)}; }}")
-        value = "a / f32(total())" if key.op == "mean" and key.final else "a != 0u" if truth else "a"
+        stored, elements = _elements(key)
+        lines += [*elements, loads(key.op, kind, key.span)]
+    more: list[tuple[str, str, str]] = []
+    if not key.last:
+        out = "Acc"
+        lines.append("fn store(i: u32, a: Acc) { out[i] = a; }")
+    elif key.op in ARGS:
+        out = "i32"
+        lines.append(store(key.op, dtype.kind))
+    else:
         more, finish, result = finish_header(key.finish, key.dtype)
-        lines += [finish, f"fn store(i: u32, a: Acc) {{ out[i] = finish(i, {value}); }}"]
         out = DTYPES[result].wgsl
-    stored = (*loaded, *more, ("out", "w", out))
-    access = "".join(a for _, a, _ in stored)
+        lines += [finish, store(key.op, dtype.kind)]
+    bound = (*stored, *more, ("out", "w", out))
     header = "\n".join(
         [
-            bindings(stored, values is None),
+            bindings(bound, values is None),
             f"const WORKGROUP = {key.workgroup}u;",
             f"const RANK = {key.folded}u;",
             f"const LANES = {key.lanes}u;",
+            f"const SPAN = {key.span}u;",
+            f"const PARTS = {key.parts}u;",
             words(tuple(names), values),
             *lines,
         ]
     )
+    access = "".join(a for _, a, _ in bound)
     return assemble(f"{key.op} {key.dtype}", key.body, header, access, values is None)
 
 
@@ -152,109 +184,34 @@ def run_reduce(
     out: View,
     start: Finish | None = None,
     finish: Finish | None = None,
+    correction: int = 0,
 ) -> None:
     """Plan one reduction of ``x`` over ``axes`` into ``out``, which is contiguous.
 
     ``start`` makes the elements of ``x``, which is then the shape and type of what is folded, without memory; ``finish``
-    is applied to each result.
+    is applied to each result. Moments divide their squares by the number of elements less ``correction``.
     """
     if out.size == 0:
         return
     length = size(tuple(x.shape[a] for a in axes))
     if length == 0:
-        empty = {"sum": 0, "mean": float("nan"), "prod": 1, "any": False, "all": True}[op]
+        empty = _EMPTY.get(op, float("nan"))
         if finish is None:
             run_map(site, "full", [empty], out)
             return
         x = site.empty(out.shape, x.dtype)
         run_map(site, "full", [empty], x)
         op, axes, start, length = ("any" if x.dtype.kind is Kind.BOOL else "max"), (), None, 1
-    if length == 1 and site.tuned and start is None and finish is None and op not in ("argmax", "argmin"):
+    if length == 1 and site.tuned and start is None and finish is None and op not in WORDS:
         run_map(site, "cast", [x.seen(out.shape, _without(x, axes, len(out.shape)))], out)
         return
-    arg = op in ("argmax", "argmin")
-    outputs = out.size
-    folded, strides = _folded(site, x, axes)
-    body = _body(site, folded, strides, outputs, length)
-    per_output = {"reduce": SLICE, "reduce_columns": SLICE * 8, "reduce_rows": SLICE * 16}[body]
-    slices = 1
-    if not arg and outputs < BUSY and length > per_output:
-        # The number of slices depends on the shape alone, so that sums are the same each time.
-        slices = min(-(-length // per_output), 1024 if body == "reduce_rows" else max(1, BUSY // outputs))
-        body = "reduce" if body == "reduce_columns" else body
-    if site.target.software and length > slices * MOST_TURNS:
-        if arg:
-            _first_equal(site, op, x, axes, out)
-            return
-        slices = -(-length // MOST_TURNS)
-    if slices > 1:
-        partial = site.empty((slices, outputs), x.dtype)
-        _pass(site, op, x, axes, partial, slices, body, False, length, start, None)
-        _pass(
-            site,
-            op,
-            partial,
-            (0,),
-            out,
-            1,
-            _body(site, (slices,), (outputs,), outputs, slices),
-            True,
-            length,
-            None,
-            finish,
-        )
-    else:
-        _pass(site, op, x, axes, out, 1, body, True, length, start, finish)
+    _Fold(site, op, start, finish, length, max(length - correction, 0)).run(x, axes, out)
 
 
 def run_totals(site: Site, op: str, x: View, axis: int, totals: View) -> None:
     """Plan totals[slice, output]: one axis folded in as many slices of even length as ``totals`` has rows."""
-    folded, strides = _folded(site, x, (axis,))
-    length = x.shape[axis]
-    rows = _body(site, folded, strides, x.size // length, length) == "reduce_rows"
-    body = "reduce_rows" if rows and length >= 64 * totals.shape[0] else "reduce"
-    _pass(site, op, x, (axis,), totals, totals.shape[0], body, False, length, None, None)
-
-
-def _folded(site: Site, x: View, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
-    """Return the sizes and strides of the axes that are folded; a batch of one keeps its axis in eager mode."""
-    sizes, (strides,) = collapse(
-        tuple(x.shape[a] for a in axes), [tuple(x.strides[a] for a in axes)], keep_ones=not site.tuned
-    )
-    return sizes, strides
-
-
-def _body(site: Site, folded: Shape, strides: Shape, outputs: int, length: int) -> str:
-    """Choose the variant: software adapters take no workgroup memory; others share what is long and contiguous, or long
-    for few outputs."""
-    if site.target.software or len(folded) > 1 or site.target.invocations < 256:
-        return "reduce"
-    if strides[-1:] == (1,) and (length >= 128 or outputs <= 64):
-        return "reduce_rows"
-    return "reduce_columns" if outputs <= 1 << 14 and (length >= 32 or not site.tuned) else "reduce"
-
-
-def _lanes(site: Site, outputs: int) -> int:
-    """Return how many invocations share an output: the more, the fewer outputs there are."""
-    if not site.tuned:
-        return 16
-    return 8 if outputs >= 4096 else 16 if outputs >= 1024 else 32 if outputs >= 256 else 64
-
-
-def _first_equal(site: Site, op: str, x: View, axes: tuple[int, ...], out: View) -> None:
-    """Plan an arg-reduction as the smallest place among those equal to the extreme: each part may go in two passes."""
-    (axis,) = axes
-    kept = reduced(x.shape, axes, keepdim=True)
-    best = site.empty(kept, x.dtype)
-    run_reduce(site, op.removeprefix("arg"), x, (axis,), best)
-    places = site.empty((x.shape[axis],), out.dtype)
-    run_map(site, "arange", [0, 1], places)
-    found = site.empty(x.shape, out.dtype)
-    same = "equal_f(x, y) || (is_nan(x) && is_nan(y))" if x.dtype.kind is Kind.FLOAT else "x == y"
-    along = places.seen(x.shape, tuple(1 if i == axis else 0 for i in range(len(x.shape))))
-    text = f"select(2147483647, z, {same})"
-    plan_map(site, text, [x.dtype, x.dtype, out.dtype], [x, best, along], found)
-    run_reduce(site, "min", found, (axis,), out)
+    fold = _Fold(site, op, None, None, x.shape[axis], x.shape[axis])
+    fold.slices(x, axis, totals)
 
 
 def _without(x: View, axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
@@ -264,31 +221,134 @@ def _without(x: View, axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
     return tuple(s for i, s in enumerate(x.strides) if i not in axes)
 
 
-def _pass(
-    site: Site,
-    op: str,
-    x: View,
-    axes: tuple[int, ...],
-    out: View,
-    slices: int,
-    body: str,
-    final: bool,
-    total: int,
-    start: Finish | None,
-    finish: Finish | None,
-) -> None:
-    keep = [i for i in range(len(x.shape)) if i not in axes]
-    kept, (kept_strides,) = collapse(tuple(x.shape[i] for i in keep), [tuple(x.strides[i] for i in keep)])
-    folded, strides = _folded(site, x, axes)
-    if not folded:
-        folded, strides = (1,), (0,)
-    outputs, length = size(kept), size(folded)
-    target = site.target
-    workgroup = target.workgroup if body == "reduce" else 256
-    lanes = _lanes(site, outputs) if body == "reduce_columns" else 1
-    chains = [part.chain if part else None for part in (start, finish)]
-    key = ReduceKey(op, x.dtype.name, len(kept), len(folded), body, lanes, final, chains[0], chains[1], workgroup)
-    values = (outputs, slices, length, x.offset, *kept, *kept_strides, *folded, *strides, total)
-    groups = outputs * slices if body == "reduce_rows" else -(-outputs * slices * lanes // workgroup)
-    views = [*(start.views if start else [x]), *(finish.views if finish else ()), out]
-    site.launch(reduce_kernel, key, values, views, grid(groups))
+class _Fold:
+    """One reduction on its way through its passes."""
+
+    def __init__(
+        self, site: Site, op: str, start: Finish | None, finish: Finish | None, total: int, divisor: int
+    ) -> None:
+        self.site, self.op, self.start, self.finish = site, op, start, finish
+        self.total, self.divisor = total, divisor
+
+    def run(self, x: View, axes: tuple[int, ...], out: View) -> None:
+        """Fold what lies side by side first, where more is folded than that."""
+        inner = self._side_by_side(x, axes)
+        outer = tuple(a for a in axes if a not in inner)
+        if not outer or size(tuple(x.shape[a] for a in inner)) < RUN or self.op in ARGS:
+            self._passes(x, axes, (), out, True, True)
+            return
+        partial = self._partial(x, tuple(1 if i in inner else n for i, n in enumerate(x.shape)))
+        self._passes(x, inner, outer, partial, True, False)
+        self._passes(partial, outer, inner, out, False, True)
+
+    def slices(self, x: View, axis: int, out: View) -> None:
+        """Fold ``axis`` in slices, one a row of ``out``."""
+        walk = self._walk(x, (axis,), ())
+        self._launch(x, walk, self._way(x, walk, True), out, out.shape[0], True, False)
+
+    def _side_by_side(self, x: View, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the folded axes whose elements follow each other in memory without gaps."""
+        found: list[int] = []
+        step = 1
+        for a in sorted(axes, key=lambda a: abs(x.strides[a])):
+            if x.strides[a] == step or (x.shape[a] == 1 and self.site.tuned):
+                found.append(a)
+                step *= x.shape[a]
+        return tuple(sorted(found))
+
+    def _partial(self, x: View, shape: Shape) -> View:
+        """Return memory for accumulators; its strides count these."""
+        memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype)
+        return replace(memory, shape=shape, strides=row_major(shape))
+
+    def _walk(self, x: View, axes: tuple[int, ...], others: tuple[int, ...]) -> _Walk:
+        """Return how to fold ``axes``; ``others`` are folded in another pass."""
+        keep = [i for i in range(len(x.shape)) if i not in axes]
+        strides = tuple(x.strides[i] for i in keep)
+        pivots = tuple(0 if i in others else x.strides[i] for i in keep) if self.op == "moments" else strides
+        kept, (kept_strides, pivot_strides) = collapse(tuple(x.shape[i] for i in keep), [strides, pivots])
+        # Any order serves but for places; the larger the stride, the further out.
+        order = axes if self.op in ARGS else tuple(sorted(axes, key=lambda a: -abs(x.strides[a])))
+        # A batch of one keeps its axis in eager mode, so that it compiles nothing new.
+        folded, (fold_strides,) = collapse(
+            tuple(x.shape[a] for a in order), [tuple(x.strides[a] for a in order)], keep_ones=not self.site.tuned
+        )
+        return _Walk(kept, kept_strides, pivot_strides, folded or (1,), fold_strides or (0,))
+
+    def _passes(
+        self, x: View, axes: tuple[int, ...], others: tuple[int, ...], out: View, first: bool, last: bool
+    ) -> None:
+        """Fold ``axes`` in one launch, or in two if that gives too few invocations too much to do."""
+        walk = self._walk(x, axes, others)
+        way = self._way(x, walk, first)
+        slices = self._slices(walk, way)
+        if slices == 1:
+            self._launch(x, walk, way, out, 1, first, last)
+            return
+        partial = self._partial(x, (slices, size(walk.kept)))
+        self._launch(x, walk, way, partial, slices, first, False)
+        self._passes(partial, (0,), (), out, False, last)
+
+    def _way(self, x: View, walk: _Walk, first: bool) -> _Way:
+        """Choose the variant. Software adapters take no workgroup memory, and so no sharing."""
+        alone = self.site.target.software or self.site.target.invocations < 256
+        four = first and self.op not in ARGS
+        if walk.strides == (1,):
+            if alone:
+                return _Way("reduce_rows_alone", 1, 4 if four else 1)
+            return _Way("reduce_rows", _row_lanes(walk), 4 if four else 1)
+        if len(walk.folded) == 1 and walk.kept_strides[-1:] == (1,):
+            steps = (x.offset, walk.kept[-1], *walk.kept_strides[:-1], *walk.pivots[:-1], *walk.strides)
+            span = 4 if four and all(n % 4 == 0 for n in steps) else 1
+            if alone:
+                line = walk.kept[-1] % (4 * span) == 0 and self.op != "moments"  # which has pivots of one part alone
+                return _Way("reduce_columns_alone", 1, span, 4 if line else 1)
+            return _Way("reduce_columns", _column_lanes(walk.kept[-1] // span, self.site.tuned), span)
+        return _Way("reduce", 1, 1)
+
+    def _slices(self, walk: _Walk, way: _Way) -> int:
+        """Return how many parts the folded elements are cut into: by the shape alone, so that sums are the same each time."""
+        outputs, length = size(walk.kept), size(walk.folded)
+        parts = -(-outputs // way.outputs)
+        if way.body == "reduce":
+            found = min(-(-length // SLICE), BUSY // outputs)
+        elif way.body == "reduce_rows":
+            found = min(-(-length // 8192), -(-GROUPS * 256 // (way.lanes * parts)))
+        elif way.body == "reduce_columns":
+            found = min(-(-length // (16 * way.lanes)), -(-GROUPS * 128 // (way.lanes * parts)))
+        elif way.body == "reduce_columns_alone":
+            found = -(-length // 512)  # rows apart by a page or more: few enough that their addresses stay cached
+        else:
+            found = min(-(-length // SLICE), -(-FEW // parts))
+        if self.site.target.software:
+            turns = MOST_TURNS * {"reduce": 1, "reduce_rows_alone": 4 * way.span}.get(way.body, 4)
+            found = max(found, -(-length // turns))
+        return max(found, 1)
+
+    def _launch(self, x: View, walk: _Walk, way: _Way, out: View, slices: int, first: bool, last: bool) -> None:
+        start, finish = self.start if first else None, self.finish if last else None
+        workgroup = 256 if way.lanes > 1 or way.body == "reduce_rows" else self.site.target.workgroup
+        chains = [part.chain if part else None for part in (start, finish)]
+        kinds = (x.dtype.name, len(walk.kept), len(walk.folded))
+        key = ReduceKey(self.op, *kinds, *way, first, last, chains[0], chains[1], workgroup)
+        outputs = size(walk.kept)
+        pivots = walk.pivots if self.op == "moments" else ()
+        values = (outputs, slices, size(walk.folded), self.total, self.divisor, x.offset)
+        values += (*walk.kept, *walk.kept_strides, *pivots, *walk.folded, *walk.strides)
+        views = [*(start.views if start else [x]), *(finish.views if finish else ()), out]
+        if way.body == "reduce_columns":  # a workgroup keeps to one slice
+            groups = -(-outputs * way.lanes // (workgroup * way.outputs)) * slices
+        else:
+            groups = -(-outputs * slices * way.lanes // (workgroup * way.outputs))
+        self.site.launch(reduce_kernel, key, values, views, grid(groups))
+
+
+def _row_lanes(walk: _Walk) -> int:
+    """Return how many invocations share a slice of a row; the fold of all elements may have any length from call to call."""
+    length = size(walk.folded)
+    return 256 if not walk.kept or length >= 1024 else 32 if length >= 128 else 8 if length >= 16 else 1
+
+
+def _column_lanes(parts: int, tuned: bool) -> int:
+    """Return how many invocations share a slice of a column: the more, the fewer neighbours there are."""
+    return 8 if parts >= 32 and tuned else 16 if parts >= 16 else 64 if parts >= 4 else 256

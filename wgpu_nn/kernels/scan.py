@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.fold import fold_of
 from wgpu_nn.kernels.map import VALUE
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
-from wgpu_nn.kernels.reduce import fold_of, run_totals
+from wgpu_nn.kernels.reduce import run_totals
 from wgpu_nn.kernels.rows import row_starts
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import collapse, size

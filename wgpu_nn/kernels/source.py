@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wgpu_nn.gpu import Kernel
 
-_FUNCTION = re.compile(r"^(?://[^\n]*\n)*(?:fn|const) (\w+)", re.MULTILINE)
+_FUNCTION = re.compile(r"^(?://[^\n]*\n)*(?:fn|const|struct) (\w+)", re.MULTILINE)
 _WORD = re.compile(
     r"^fn (\w+)\(\) -> u32 \{ return (?:params\[(\d+)\]\.([xyzw])|(\d+)u); \}$",
     re.MULTILINE,
@@ -33,7 +33,7 @@ def body(name: str) -> str:
 
 @functools.cache
 def library() -> dict[str, str]:
-    """Return every function and constant of shaders/lib by name, with the comment above it."""
+    """Return every function, constant and structure of shaders/lib by name, with the comment above it."""
     found: dict[str, str] = {}
     for path in sorted((folder() / "lib").glob("*.wgsl")):
         for part in path.read_text(encoding="utf-8").split("\n\n"):

@@ -39,6 +39,16 @@ class Algebra(Elementwise):
         """Smallest element; NaN if any is NaN."""
         return self._reduce("min", dim, keepdim)
 
+    def logsumexp(self, dim: Dims = None, keepdim: bool = False) -> Self:
+        """log(sum(exp(x))) without overflow; -inf where all elements are, and inf where one is."""
+        return self._reduce("logsumexp", dim, keepdim)
+
+    def moments(self, dim: Dims = None, keepdim: bool = False, correction: int = 0) -> Self:
+        """[2, ...]: means, and sums of squared deviations over n - correction, in one walk; accurate far from 0 (Welford
+        1962; Chan, Golub and LeVeque 1979)."""
+        axes = shapes.axes("moments", dim, self.rank)
+        return self.run("moments", self, axes=axes, keepdim=keepdim, correction=correction)
+
     def any(self, dim: Dims = None, keepdim: bool = False) -> Self:
         return self._reduce("any", dim, keepdim)
 
@@ -183,6 +193,17 @@ class Algebra(Elementwise):
     def argsort(self, dim: int = -1, descending: bool = False) -> Self:
         """Indices that sort ``dim``: equal elements (-0 and 0 too) keep their order, NaN is larger than all numbers."""
         return self.run("argsort", self, axis=shapes.axis("argsort", dim, self.rank), descending=descending)
+
+    def layer_norm(self, weight: Self | None = None, bias: Self | None = None, epsilon: float = 1e-5) -> Self:
+        """(x - mean) / sqrt(var + epsilon) along the last axis, times ``weight``, plus ``bias``."""
+        if weight is None and bias is not None:
+            raise ShapeError("layer_norm: expected a weight beside the bias, got none; give one of ones")
+        more = [w for w in (weight, bias) if w is not None]
+        return self.run("layer_norm", self, *more, epsilon=epsilon)
+
+    def rms_norm(self, weight: Self | None = None, epsilon: float = 1e-5) -> Self:
+        """x / sqrt(mean(x^2) + epsilon) along the last axis, times ``weight``."""
+        return self.run("rms_norm", self, *([] if weight is None else [weight]), epsilon=epsilon)
 
 
 def _sizes(given: Sequence[int | Sequence[int]]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wgpu_nn.dtype import Bool, Float, Int
-from wgpu_nn.ops import rules, rules_attention, rules_conv, rules_order
+from wgpu_nn.ops import rules, rules_attention, rules_conv, rules_norm, rules_order
 from wgpu_nn.ops.spec import Category, register
 
 SOURCE, MAP, REDUCE, VIEW, ROUTINE = Category
@@ -40,6 +40,8 @@ register("where", MAP, 3, rules.where)
 register("sum", REDUCE, 1, rules.reduction(Float, Int))
 register("prod", REDUCE, 1, rules.reduction(Float, Int))
 register("mean", REDUCE, 1, rules.reduction(Float))
+register("logsumexp", REDUCE, 1, rules.reduction(Float))
+register("moments", REDUCE, 1, rules_norm.moments)  # means, and squared deviations over n - correction
 register("max", REDUCE, 1, rules.reduction(Float, Int, identity=False))
 register("min", REDUCE, 1, rules.reduction(Float, Int, identity=False))
 register("any", REDUCE, 1, rules.reduction(Bool))
@@ -83,3 +85,7 @@ register("attention", ROUTINE, (3, 4), rules_attention.attention)
 register("attention_grad_q", ROUTINE, (6, 7), rules_attention.attention_grad)  # g, q, k, v, lse, delta, mask
 register("attention_grad_k", ROUTINE, (6, 7), rules_attention.attention_grad)
 register("attention_grad_v", ROUTINE, (4, 5), rules_attention.attention_grad_v)  # g, q, k, lse, mask
+register("layer_norm", ROUTINE, (1, 3), rules_norm.normalised(0))  # x, weight, bias
+register("layer_norm_grad", ROUTINE, (2, 3), rules_norm.normalised(1))  # g, x, weight
+register("rms_norm", ROUTINE, (1, 2), rules_norm.normalised(0))  # x, weight
+register("rms_norm_grad", ROUTINE, (2, 3), rules_norm.normalised(1))  # g, x, weight

@@ -87,24 +87,18 @@ class Composites(Algebra):
 
     # --- reductions ------------------------------------------------------------------------------------------------
     def var(self, dim: Dims = None, keepdim: bool = False, correction: int = 1) -> Self:
-        """Variance, divided by n - correction."""
-        axes = shapes.axes("var", dim, self.rank)
-        n = shapes.size(tuple(self.shape[a] for a in axes))
-        centred = self - self.mean(axes, keepdim=True)
-        total = (centred * centred).sum(axes, keepdim)
-        return total / (n - correction) if n > correction else total * math.nan
+        """Sum of squared deviations from the mean over n - correction; NaN if that is 0 or less."""
+        return self.var_mean(dim, keepdim, correction)[0]
+
+    def var_mean(self, dim: Dims = None, keepdim: bool = False, correction: int = 1) -> tuple[Self, Self]:
+        """Variance and mean, from one walk over the elements."""
+        both = self.moments(dim, keepdim, correction)
+        mean, var = (both.narrow(0, k, 1).reshape(*both.shape[1:]) for k in (0, 1))
+        return var, mean
 
     def std(self, dim: Dims = None, keepdim: bool = False, correction: int = 1) -> Self:
         """Standard deviation, the root of ``var``."""
         return self.var(dim, keepdim, correction).sqrt()
-
-    def logsumexp(self, dim: Dims = None, keepdim: bool = False) -> Self:
-        """log(sum(exp(x))), shifted by the maximum."""
-        axes = shapes.axes("logsumexp", dim, self.rank)
-        top = self.max(axes, keepdim=True)
-        shift = (top.is_inf() | top.is_nan()).where(0.0, top)
-        out = (self - shift).exp().sum(axes, keepdim=True).log() + shift
-        return out if keepdim else out.reshape(shapes.reduced(self.shape, axes, keepdim=False))
 
     def norm(self, dim: Dims = None, keepdim: bool = False) -> Self:
         """Euclidean norm."""

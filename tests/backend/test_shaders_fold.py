@@ -1,0 +1,135 @@
+"""The WGSL bodies of reductions by themselves, trusted and checked, against NumPy on small awkward sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.shader_bench import Out, run
+from wgpu_nn import Device
+from wgpu_nn.gpu import Gpu
+from wgpu_nn.kernels.fold import loads
+
+pytestmark = pytest.mark.usefixtures("trust")
+ROUND: dict[str, Any] = {"rtol": 2e-6, "atol": 2e-6}  # sums of fewer than 40 numbers around 1
+
+
+@pytest.fixture
+def gpu(gpu_device: Device) -> Gpu:
+    return gpu_device.gpu
+
+
+def given(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+SUM = """alias Acc = f32;
+fn start_of(o: u32) -> u32 { return o * row() + skipped(); }
+fn identity() -> Acc { return 0.0; }
+fn combine(a: Acc, b: Acc) -> Acc { return a + b; }
+fn store(i: u32, a: Acc) { out[i] = a; }
+"""
+FIRST = """struct Acc { value: f32, place: u32 }
+fn start_of(o: u32) -> u32 { return o * row() + skipped(); }
+fn identity() -> Acc { return Acc(-1e30, 0u); }
+fn combine(a: Acc, b: Acc) -> Acc {
+    if (a.value > b.value || (a.value == b.value && a.place <= b.place)) { return a; }
+    return b;
+}
+fn store(i: u32, a: Acc) { out[i] = f32(a.place); }
+"""
+# One element at a time from array<f32>, or four at once from array<vec4f>.
+VALUES = {
+    1: "fn value(at: u32) -> f32 { return source[at]; }",
+    4: """fn value(at: u32) -> f32 { return source[at / 4u][at % 4u]; }
+    fn values(at: u32) -> vec4f { return source[at / 4u]; }""",
+}
+ELEMENT = {1: "f32", 4: "vec4f"}
+
+
+def padded(x: np.ndarray) -> np.ndarray:
+    """Return the elements, and a mark up to a multiple of four: what lies behind must not be folded."""
+    return np.concatenate([x.ravel(), np.full(-x.size % 4, 1e9, np.float32)])
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+def test_reduce_folds_slices_of_strided_elements(slices: int, gpu: Gpu) -> None:
+    x = given(3, 22)
+    walk = "fn stride(d: u32) -> u32 { return 1u; } fn count(d: u32) -> u32 { return 22u; }"
+    sizes = {"outputs": 3, "slices": slices, "length": 22, "row": 22, "skipped": 0}
+    text = SUM + walk + VALUES[1] + loads("sum", "f32", 1)
+    constants = {"WORKGROUP": 8, "RANK": 1}
+    out = run(gpu, "reduce", {"source": x, "out": Out((slices, 3))}, 3, constants=constants, sizes=sizes, text=text)
+    want = [part.sum(axis=1) for part in np.array_split(x.astype(np.float64), slices, axis=1)]
+    np.testing.assert_allclose(out, want, **ROUND)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 7, 22, 97])
+@pytest.mark.parametrize("slices", [1, 3])
+@pytest.mark.parametrize("skipped", [0, 1, 6])
+@pytest.mark.parametrize("span", [1, 4])
+@pytest.mark.parametrize(("file", "lanes"), [("reduce_rows_alone", 1), ("reduce_rows", 1), ("reduce_rows", 4)])
+def test_reduce_folds_slices_of_rows_wherever_they_start(
+    file: str, lanes: int, span: int, slices: int, skipped: int, length: int, gpu: Gpu
+) -> None:
+    x = given(5 * length + skipped)
+    rows = x[skipped:].reshape(5, length)
+    sizes = {"outputs": 5, "slices": slices, "length": length, "row": length, "skipped": skipped}
+    constants = {"WORKGROUP": 8, "SPAN": span, **({"LANES": lanes} if file == "reduce_rows" else {})}
+    text = SUM + VALUES[span] + loads("sum", "f32", span)
+    buffers = {"source": padded(x), "out": Out((slices, 5))}
+    more = {"elements": {"source": ELEMENT[span]}}
+    out = run(gpu, file, buffers, (3, 5, 1), constants=constants, sizes=sizes, text=text, **more)
+    want = [part.sum(axis=1) for part in np.array_split(rows.astype(np.float64), slices, axis=1)]
+    np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["reduce", "reduce_rows", "reduce_rows_alone"])
+def test_reduce_finds_places(file: str, gpu: Gpu) -> None:
+    x = np.round(given(3, 22))
+    walk = "fn stride(d: u32) -> u32 { return 1u; } fn count(d: u32) -> u32 { return 22u; }"
+    sizes = {"outputs": 3, "slices": 1, "length": 22, "row": 22, "skipped": 0}
+    constants = {"WORKGROUP": 8, "RANK": 1, "SPAN": 1, "LANES": 8}
+    text = FIRST + walk + VALUES[1] + loads("argmax", "f32", 1)
+    out = run(gpu, file, {"source": x, "out": Out((3,))}, 3, constants=constants, sizes=sizes, text=text)
+    np.testing.assert_array_equal(out, x.argmax(axis=1))
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+@pytest.mark.parametrize(("columns", "span", "parts"), [(5, 1, 1), (8, 4, 1), (12, 1, 4), (32, 4, 4)])
+@pytest.mark.parametrize(
+    ("file", "lanes"),
+    [("reduce_columns_alone", 1), ("reduce_columns", 1), ("reduce_columns", 4), ("reduce_columns", 8)],
+)
+def test_reduce_folds_slices_of_columns(
+    file: str, lanes: int, columns: int, span: int, parts: int, slices: int, gpu: Gpu
+) -> None:
+    x = given(23, columns)
+    width = f"fn stride(d: u32) -> u32 {{ return {columns}u; }}"
+    sizes = {"outputs": columns, "slices": slices, "length": 23, "row": 1, "skipped": 0}
+    extra = {"PARTS": parts} if file == "reduce_columns_alone" else {"LANES": lanes}
+    constants = {"WORKGROUP": 8, "SPAN": span, **extra}
+    text = SUM + width + VALUES[span] + loads("sum", "f32", span)
+    buffers = {"source": padded(x), "out": Out((slices, columns))}
+    more = {"elements": {"source": ELEMENT[span]}}
+    out = run(gpu, file, buffers, (4, 33, 1), constants=constants, sizes=sizes, text=text, **more)
+    want = [part.sum(axis=0) for part in np.array_split(x.astype(np.float64), slices, axis=0)]
+    np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-5)
+
+
+def test_reduce_walks_several_folded_axes_with_their_strides(gpu: Gpu) -> None:
+    x = given(4, 3, 5)  # folds axes 0 and 2, backwards along the last
+    walk = """fn stride(d: u32) -> u32 { switch d { case 1u: { return 0xffffffffu; } default: { return 15u; } } }
+    fn count(d: u32) -> u32 { switch d { case 1u: { return 5u; } default: { return 4u; } } }"""
+    text = SUM.replace("o * row() + skipped()", "o * 5u + 4u").replace("return a + b", "return a * 0.5 + b") + walk
+    sizes = {"outputs": 3, "slices": 1, "length": 20}
+    constants = {"WORKGROUP": 4, "RANK": 2}
+    text += VALUES[1] + loads("sum", "f32", 1)
+    out = run(gpu, "reduce", {"source": x, "out": Out((3,))}, 1, constants=constants, sizes=sizes, text=text)
+    want = np.zeros(3)
+    for a in range(4):
+        for b in reversed(range(5)):
+            want = want * 0.5 + x[a, :, b]
+    np.testing.assert_allclose(out, want, **ROUND)

@@ -1,0 +1,112 @@
+"""The WGSL bodies of normalised rows and of softmax by themselves, trusted and checked, against NumPy on awkward sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.shader_bench import Out, run
+from wgpu_nn import Device
+from wgpu_nn.backends import numpy_norm as reference
+from wgpu_nn.backends import numpy_routines
+from wgpu_nn.gpu import Gpu
+
+pytestmark = pytest.mark.usefixtures("trust")
+
+
+@pytest.fixture
+def gpu(gpu_device: Device) -> Gpu:
+    return gpu_device.gpu
+
+
+def given(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+ROW = """fn epsilon() -> f32 { return 0.01; }
+fn outside() -> vec4f { return vec4f(); }
+fn one(row: u32, k: u32) -> f32 { return select(0.0, source[row * length() + min(k, length() - 1u)], k < length()); }
+fn fetch(row: u32, q: u32) -> vec4f {
+    return vec4f(one(row, 4u * q), one(row, 4u * q + 1u), one(row, 4u * q + 2u), one(row, 4u * q + 3u));
+}
+fn put(row: u32, q: u32, v: vec4f) {
+    for (var k = 0u; k < 4u; k++) { if (4u * q + k < length()) { out[row * length() + 4u * q + k] = v[k]; } }
+}
+"""
+COTANGENT = ROW[ROW.index("fn one") : ROW.index("fn put")]
+for name in ("one", "fetch"):
+    COTANGENT = COTANGENT.replace(f"{name}(", f"{name}_cotangent(")
+COTANGENT = COTANGENT.replace("source", "cotangent")
+HOLDING = [(8, 8, 1), (8, 4, 2), (16, 8, 4), (32, 32, 8), (64, 32, 2)]  # workgroup, lanes, vectors held
+
+
+def lengths(workgroup: int, lanes: int, held: int) -> list[int]:
+    return sorted({1, 4 * lanes * held // 2 + 1, 4 * lanes * held - 1, 4 * lanes * held})
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize(("workgroup", "lanes", "held"), HOLDING)
+@pytest.mark.parametrize("grad", [False, True])
+def test_norm_rows_hold_what_they_normalise(
+    grad: bool, workgroup: int, lanes: int, held: int, centred: bool, gpu: Gpu
+) -> None:
+    for length in lengths(workgroup, lanes, held):
+        x, g = given(5, length), given(5, length, seed=1)
+        constants: dict[str, int | bool] = {"WORKGROUP": workgroup, "LANES": lanes, "HELD": held, "CENTRED": centred}
+        buffers = {"source": x, **({"cotangent": g} if grad else {}), "out": Out((5, length))}
+        text = ROW + (COTANGENT if grad else "")
+        sizes = {"rows": 5, "length": length}
+        file = "norm_rows_grad" if grad else "norm_rows"
+        out = run(gpu, file, buffers, (3, 2, 1), constants=constants, sizes=sizes, text=text)
+        check(out, x, g, grad, centred)
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize(("workgroup", "lanes", "held"), HOLDING)
+def test_softmax_held_takes_rows_of_any_length_that_fits(
+    workgroup: int, lanes: int, held: int, log: bool, gpu: Gpu
+) -> None:
+    for length in lengths(workgroup, lanes, held):
+        softmax(gpu, "softmax_held", length, log, 3, {"WORKGROUP": workgroup, "LANES": lanes, "HELD": held})
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("length", [1, 3, 64, 71, 300])
+@pytest.mark.parametrize("file", ["softmax", "softmax_stream"])
+def test_softmax_walks_rows(file: str, length: int, log: bool, gpu: Gpu) -> None:
+    softmax(gpu, file, length, log, 5, {"WORKGROUP": 8, "LANES": 8})
+
+
+def softmax(gpu: Gpu, file: str, length: int, log: bool, groups: int, constants: dict[str, int | bool]) -> None:
+    x = given(5, length) * 4
+    x[1, 0] = 80
+    x[2, -1] = -np.inf
+    text = ROW.replace("return vec4f()", "return vec4f(-infinity())").replace("select(0.0", "select(-infinity()")
+    buffers = {"source": x, "out": Out((5, length))}
+    sizes = {"rows": 5, "length": length}
+    out = run(gpu, file, buffers, (groups, 2, 1), constants={**constants, "LOG": log}, sizes=sizes, text=text)
+    with np.errstate(invalid="ignore"):
+        want = (numpy_routines.log_softmax if log else numpy_routines.softmax)(x.astype(np.float64), axis=1)
+    np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5 if log else 1e-7)
+
+
+@pytest.mark.parametrize("length", [1, 3, 8, 41])
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("file", ["norm_alone", "norm_alone_grad"])
+def test_norm_alone_walks_a_row(file: str, centred: bool, length: int, gpu: Gpu) -> None:
+    x, g = given(5, length), given(5, length, seed=1)
+    grad = file.endswith("grad")
+    buffers = {"source": x, **({"cotangent": g} if grad else {}), "out": Out((5, length))}
+    constants: dict[str, int | bool] = {"WORKGROUP": 4, "CENTRED": centred}
+    text = ROW + (COTANGENT if grad else "")
+    out = run(gpu, file, buffers, 2, constants=constants, sizes={"rows": 5, "length": length}, text=text)
+    check(out, x, g, grad, centred)
+
+
+def check(out: np.ndarray, x: np.ndarray, g: np.ndarray, grad: bool, centred: bool) -> None:
+    op = "layer_norm" if centred else "rms_norm"
+    if grad:
+        want = reference.NORMS[f"{op}_grad"](g.astype(np.float64), x.astype(np.float64), epsilon=0.01)
+    else:
+        want = reference.NORMS[op](x.astype(np.float64), epsilon=0.01)
+    np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-5)
