@@ -1,4 +1,4 @@
-"""Convolutions as block products, forced onto small shapes, against NumPy in double precision."""
+"""Convolutions as block products and by runs, forced onto small shapes, against NumPy in double precision."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.plans import Plans
 from wgpu_nn import Device, tensor
-from wgpu_nn.kernels import conv, implicit
+from wgpu_nn.backends.wgpu import Wgpu
+from wgpu_nn.kernels import conv, conv_runs, implicit
 from wgpu_nn.kernels.block import MIDDLE, Block
+from wgpu_nn.kernels.plan import Target
 from wgpu_nn.nn import Conv2dConfig
 from wgpu_nn.optim import SgdConfig
 from wgpu_nn.tensor import Tensor
@@ -33,6 +36,7 @@ def gpu(gpu_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Dev
     """A device of GPU kernels, on which no convolution is too small for blocks."""
     monkeypatch.setattr(implicit, "choose_block", lambda *of: Block(4, 8, 1, 2, 8, 1, *of[-2:]))
     monkeypatch.setattr(implicit, "LEAST", 1)
+    monkeypatch.setattr(conv, "run_runs", lambda *of: False)
     return gpu_variants["gpu"]
 
 
@@ -74,6 +78,50 @@ def test_a_convolution_and_its_gradients_agree_with_float64(
     assert all(weight) and weight
 
 
+@pytest.mark.parametrize("sizes", [(4, 16), (4, 8), (5, 4)], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_convolution_by_runs_agrees_with_float64(
+    gpu_variants: dict[str, Device],
+    gpu_device: Device,
+    exact: Device,
+    case: Any,
+    sizes: tuple[int, int],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(conv_runs, "choose_runs", lambda *of: seen.append(of) or sizes)
+    x_shape, w_shape, more = case
+    window = WINDOW | more
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in (x_shape, w_shape, w_shape[:1]))
+    # The last way is eager mode's: sizes are parameters, and every load is guarded.
+    eager = Device.of(Wgpu(gpu_device.gpu, Target(software=False, invocations=256, storage=16384)))
+
+    def results(device: Device) -> list[np.ndarray]:
+        ours = [tensor(v, device) for v in (x, w, b)]
+        out = ours[0].run("conv2d", *ours, **window)
+        back = out.run("conv2d_input_grad", out * 0.5 + 0.25, ours[1], shape=x_shape, **window)
+        return [out.numpy(), back.numpy()]
+
+    want = results(exact)
+    for device in (gpu_variants["gpu"], eager):
+        for got, good in zip(results(device), want, strict=True):
+            np.testing.assert_allclose(got, good, 1e-5, 1e-5 * max(1.0, float(np.abs(good).max())))
+    assert seen
+
+
+def test_runs_are_for_many_weights_and_many_pixels() -> None:
+    def chosen(pixels: int, inner: int, outputs: int, tuned: bool = True) -> tuple[int, int] | None:
+        site = Plans(Target(software=False, invocations=256, storage=16384), tuned)
+        return conv_runs.choose_runs(site, pixels, inner, outputs, 1)
+
+    assert chosen(1024 * 26 * 26, 144, 8) == (4, 8) and chosen(64 * 56 * 56, 576, 64) == (4, 16)
+    assert chosen(1024 * 24 * 24, 72, 16) is None and chosen(64 * 26 * 26, 144, 8) is None
+    assert chosen(64 * 26 * 26, 144, 8, tuned=False) == chosen(26 * 26, 144, 8, tuned=False), (
+        "the batch decides nothing"
+    )
+
+
 def test_a_captured_convolution_takes_bias_activation_and_bias_gradient_along(
     gpu: Device, exact: Device, rng: np.random.Generator
 ) -> None:
@@ -100,7 +148,6 @@ def test_a_captured_convolution_takes_bias_activation_and_bias_gradient_along(
 
 def test_the_blocks_of_a_real_size_are_chosen_by_channels() -> None:
     from wgpu_nn.kernels.block import WIDE, choose_block
-    from wgpu_nn.kernels.plan import Target
 
     target = Target(software=False, invocations=256, storage=49152)
     wide = choose_block(target, 64, 64 * 56 * 56, 576, 1, True, False)

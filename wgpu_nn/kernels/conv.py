@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.conv3d import as_volume, deep, run_input_grad3d, tap_steps
 from wgpu_nn.kernels.conv_few import FEW, PART, few, run_filter_grad, run_strips
+from wgpu_nn.kernels.conv_runs import run_runs
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.implicit import Convolution, run_forward, run_weight, weight_slices
 from wgpu_nn.kernels.map import dense, run_map
@@ -149,6 +150,9 @@ def _forward(
     padded = max(top, bottom, left, right) > 0
     kernel = (w.shape[2], w.shape[3])
     constants = _constants(Window(kernel, stride, dilation, padded, 1))
+    texts = (constants, _FLIPPED if flipped else _WEIGHT)
+    if run_runs(site, x, w, bias, out, (kernel, stride, dilation, padding), groups, texts, finish):
+        return
     role = "flipped" if flipped else "forward"
     if run_forward(
         site, Convolution(role, constants, x, (o, oh, ow), kernel, (top, left), groups), w, bias, out, finish
