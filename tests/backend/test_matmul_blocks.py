@@ -98,6 +98,29 @@ def test_nan_stays_in_its_row_and_column(device: Device) -> None:
     assert np.isfinite(np.delete(np.delete(got, 3, 0), 11, 1)).all()
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "y_shape"),
+    [
+        ((1, 64), (64, 64)),
+        ((33, 17), (17, 1)),
+        ((3, 1, 20), (3, 20, 8)),
+        ((2, 1, 1, 5), (3, 5, 4)),
+        ((1, 300), (300, 1)),
+    ],
+)
+@pytest.mark.parametrize("layout", ["plain", "turned"])
+def test_one_row_or_column_is_folded_in_one_launch(
+    gpu_device: Device, x_shape: tuple[int, ...], y_shape: tuple[int, ...], layout: str, rng: np.random.Generator
+) -> None:
+    x, a = operand(rng, gpu_device, x_shape, layout)
+    y, b = operand(rng, gpu_device, y_shape, layout)
+    bias, c = operand(rng, gpu_device, y_shape[-1:], "plain")
+    product = capture(lambda x, y, bias: (x @ y + bias).relu())
+    got = product(x, y, bias)
+    assert product.steps[-1].step.launches == 1
+    np.testing.assert_allclose(got.numpy(), np.maximum(a @ b + c, 0), 2e-6, 5e-5)
+
+
 def test_the_choice_of_a_block_follows_the_number_of_blocks() -> None:
     gpu = Target(software=False, invocations=256, storage=49152)
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.block import WRITER, Block, block_body, choose_block
-from wgpu_nn.kernels.fused import Chain, Finish, finish_header
+from wgpu_nn.kernels.fused import Arg, Chain, Finish, Link, finish_header, leaf_of
 from wgpu_nn.kernels.map import run_map
-from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid, whole
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import broadcast_strides, collapse, size
@@ -187,6 +187,9 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
             run_map(site, "full", [0.0], sums)
         return
     rows, columns = out.shape[-2:]
+    if site.tuned and sums is None and min(rows, columns) == 1:
+        _fold(site, x, y, out, finish)
+        return
     batch = out.shape[:-2]
     strides = [broadcast_strides(v.shape[:-2], v.strides[:-2], batch) for v in (x, y)]
     sizes, (a_batch, b_batch) = collapse(batch, strides)
@@ -212,6 +215,21 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
     run_reduce(site, "sum", partial, (0,), out, finish=finish)
     if sums is not None:
         run_reduce(site, "sum", y, (0,), sums)
+
+
+def _fold(site: Site, x: View, y: View, out: View, finish: Finish | None) -> None:
+    """Plan a product with one row or one column as a reduction: all that counts is to read the matrix once."""
+    batch, (rows, columns), inner = out.shape[:-2], out.shape[-2:], x.shape[-1]
+    shape = (*batch, inner, columns) if rows == 1 else (*batch, rows, inner)
+    starts = [broadcast_strides(v.shape[:-2], v.strides[:-2], batch) for v in (x, y)]
+    if rows == 1:
+        steps = [(x.strides[-1], 0), y.strides[-2:]]
+    else:
+        steps = [x.strides[-2:], (0, y.strides[-2])]
+    seen = [v.seen(shape, (*a, *b)) for v, a, b in zip((x, y), starts, steps, strict=True)]
+    product = Link("x * y", (Arg("leaf", 0), Arg("leaf", 1)), x.dtype.name)
+    start = Finish(Chain(tuple(leaf_of(v, shape) for v in seen), (product,), (0,)), tuple(seen))
+    run_reduce(site, "sum", whole(shape, x.dtype, None), (len(shape) - (2 if rows == 1 else 1),), out, start, finish)
 
 
 def _slices(site: Site, tiles: int, inner: int, teams: int) -> int:
