@@ -27,6 +27,7 @@ from wgpu_nn.train.metrics import READ_SECONDS, Pace, StepValue, Sums, Window
 from wgpu_nn.train.progress import Progress, Silent, Snapshot
 from wgpu_nn.train.step import FedStep, Loss, device_of, fed, testing_step, total, training_step
 
+TOGETHER = 4  # steps of one submit: small ones spend most of their host time on submits
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model.safetensors"
 
 
@@ -83,9 +84,9 @@ class Trainer:
         self.test_feed = feed(test, where, keep_on_device, KEPT_BYTES - self.train_feed.nbytes)
         self._window, self._test_window, self._pace = Window(below), Window(where), Pace()
         step = fed(training_step(model, optimizer, loss), self.train_feed, self._window)
-        self.step: FedStep = capture(state=[model, optimizer, *self._window.cells])(step)
+        self.step: FedStep = capture(state=[model, optimizer, *self._window.cells], calls_per_submit=TOGETHER)(step)
         at_rest = fed(testing_step(model, loss), self.test_feed, self._test_window)
-        self.test_step: FedStep = capture(state=[model, *self._test_window.cells])(at_rest)
+        self.test_step: FedStep = capture(state=[model, *self._test_window.cells], calls_per_submit=TOGETHER)(at_rest)
         self._parts = Parts(model, optimizer, self.device.rng, config, train)
         self._log = Log(self.run / METRICS)
 
