@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import wgpu
@@ -13,11 +13,6 @@ from wgpu.backends.wgpu_native._ffi import ffi, lib
 SMALLEST = 1 << 16
 LARGEST = 1 << 22  # bytes of one write; what is larger is worth an allocation of its own
 MOST_BYTES = 1 << 26  # of all chunks; beyond that a write waits for the GPU
-
-_serial = itertools.count(1)
-_returning: dict[
-    int, tuple[Staging, Chunk]
-] = {}  # chunks that the GPU still reads, by the number that its callback gets
 
 
 class Chunk:
@@ -30,10 +25,25 @@ class Chunk:
         self.address: Any = lib.wgpuBufferGetMappedRange(raw._internal, 0, size)
 
 
-@ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
-def _mapped(status: int, message: Any, number: Any, unused: Any) -> None:
-    staging, chunk = _returning.pop(int(ffi.cast("uintptr_t", number)))
-    staging.returned(chunk, status == lib.WGPUMapAsyncStatus_Success)
+def _callback(ffi: Any, mapped: int) -> tuple[Any, Callable[[Staging, Chunk], Any]]:
+    """Return what wgpu calls when a chunk is mapped again, and what notes a chunk and returns the number to call it with.
+
+    It may be called after the interpreter has cleared this module, so that it uses nothing of it.
+    """
+    serial = itertools.count(1)
+    returning: dict[int, tuple[Staging, Chunk]] = {}  # chunks that the GPU still reads
+
+    @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
+    def called(status: int, message: Any, number: Any, unused: Any) -> None:
+        staging, chunk = returning.pop(int(ffi.cast("uintptr_t", number)))
+        staging.returned(chunk, status == mapped)
+
+    def note(staging: Staging, chunk: Chunk) -> Any:
+        number = next(serial)
+        returning[number] = (staging, chunk)
+        return ffi.cast("void *", number)
+
+    return called, note
 
 
 class Staging:
@@ -81,9 +91,7 @@ class Staging:
     def recycle(self, chunks: Iterable[Chunk]) -> None:
         """Ask for chunks to be mapped again once the GPU has read them; later submits and polls bring them back."""
         for chunk in chunks:
-            number = next(_serial)
-            _returning[number] = (self, chunk)
-            _info.userdata1 = ffi.cast("void *", number)
+            _info.userdata1 = _note(self, chunk)
             lib.wgpuBufferMapAsync(chunk.raw._internal, lib.WGPUMapMode_Write, 0, chunk.size, _info[0])
 
     def returned(self, chunk: Chunk, mapped: bool) -> None:
@@ -106,4 +114,5 @@ class Staging:
 
 _info = ffi.new("WGPUBufferMapCallbackInfo *")
 _info.mode = lib.WGPUCallbackMode_AllowProcessEvents
-_info.callback = _mapped
+_called, _note = _callback(ffi, lib.WGPUMapAsyncStatus_Success)  # held here, as a struct's field holds nothing
+_info.callback = _called

@@ -50,7 +50,7 @@ def _calls(name: str) -> frozenset[str]:
 
 def used(text: str) -> list[str]:
     """Return the library functions that ``text`` calls, and those that they call."""
-    todo = sorted(set(_NAME.findall(text)) & library().keys())
+    todo = sorted(set(_NAME.findall(re.sub(r"//[^\n]*", "", text))) & library().keys())
     found: set[str] = set()
     while todo:
         name = todo.pop()
