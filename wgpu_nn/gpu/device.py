@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,18 +100,31 @@ class Gpu:
 
     def pipeline(self, kernel: Kernel) -> wgpu.GPUComputePipeline:
         """Return the compiled kernel; each text is compiled once, trusted and checked apart."""
-        trusted = kernel.trusted and not switches.checked_shaders
-        found = self._pipelines.get((kernel, trusted))
+        key = (kernel, kernel.trusted and not switches.checked_shaders)
+        found = self._pipelines.get(key)
         if found is None:
-            with device_errors(f"compile {kernel.name}"):
-                module = compile_module(self.raw, kernel, trusted)
-                layout = self.layout(kernel.access, kernel.params)[1]
-                found = self.raw.create_compute_pipeline(
-                    label=kernel.name, layout=layout, compute={"module": module, "entry_point": "main"}
-                )
-            self._pipelines[kernel, trusted] = found
+            found = self._pipelines[key] = self._compile(*key)
             self.counts.pipelines += 1
         return found
+
+    def compile(self, kernels: Iterable[Kernel]) -> None:
+        """Compile what is not compiled yet of ``kernels``, side by side, as a new step has many."""
+        keys = [(k, k.trusted and not switches.checked_shaders) for k in dict.fromkeys(kernels)]
+        missing = [key for key in keys if key not in self._pipelines]
+        for kernel, _ in missing:
+            self.layout(kernel.access, kernel.params)
+        with ThreadPoolExecutor(max_workers=min(len(missing), os.cpu_count() or 1) or 1) as pool:
+            for key, found in zip(missing, pool.map(lambda key: self._compile(*key), missing), strict=True):
+                self._pipelines[key] = found
+                self.counts.pipelines += 1
+
+    def _compile(self, kernel: Kernel, trusted: bool) -> wgpu.GPUComputePipeline:
+        with device_errors(f"compile {kernel.name}"):
+            module = compile_module(self.raw, kernel, trusted)
+            layout = self.layout(kernel.access, kernel.params)[1]
+            return self.raw.create_compute_pipeline(
+                label=kernel.name, layout=layout, compute={"module": module, "entry_point": "main"}
+            )
 
     def compiled(self) -> Iterator[tuple[Kernel, Any]]:
         """Yield every kernel compiled so far with its raw pipeline, by which launches name it."""

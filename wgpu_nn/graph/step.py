@@ -39,6 +39,7 @@ class Step:
             buffer = self._lease(stride * together).buffer
             gpu.stream.flush()  # what is recorded may still use that block, and host numbers overtake it
             self._numbers = [Segment(buffer, stride * k, stride) for k in range(together)]
+        gpu.compile(d.kernel for d in plan.dispatches)
         self._direct = self._direct_results()
         self._place_temporaries()
         self._variants: OrderedDict[tuple[object, ...], Replay] = OrderedDict()
