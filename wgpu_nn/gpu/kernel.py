@@ -53,6 +53,8 @@ def compile_module(device: wgpu.GPUDevice, kernel: Kernel, trusted: bool) -> wgp
         raw = libf.wgpuDeviceCreateShaderModuleTrusted(device._internal, descriptor, 0)
         return GPUShaderModule(kernel.name, raw, device)
     except wgpu.GPUError as error:
+        if "device is lost" in str(error):  # which is no fault of the text
+            raise
         raise shader_error(kernel, str(error)) from None
 
 
