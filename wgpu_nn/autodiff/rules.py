@@ -220,6 +220,7 @@ NO_GRADIENT = frozenset(
         "argmax_pool2d",
         "argsort",
         "argtopk",
+        "tallies",
         "places",
     ]
 )
