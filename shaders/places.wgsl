@@ -1,5 +1,5 @@
-// One invocation writes its own place to where its running count says, if the count steps up there.
-// needs: WORKGROUP, items, count, start, stride
+// One invocation stores the places of the elements other than 0 of one slice, behind those of the slices before it.
+// needs: WORKGROUP, SPAN, slices, items, count, truth, before, store
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -7,16 +7,17 @@ fn main(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * WORKGROUP + local;
-    if (i >= items()) {
+    let slice = (group.x + group.y * groups.x) * WORKGROUP + local;
+    if (slice >= slices()) {
         return;
     }
-    let sum = counts[start() + i * stride()];
-    var before = 0;
-    if (i > 0u) {
-        before = counts[start() + (i - 1u) * stride()];
-    }
-    if (sum > before && u32(before) < count()) {
-        out[before] = i32(i);
+    var n = before(slice);
+    for (var j = slice * SPAN; j < min((slice + 1u) * SPAN, items()); j++) {
+        if (truth(j) == 1u) {
+            if (n < count()) {
+                store(n, j);
+            }
+            n++;
+        }
     }
 }

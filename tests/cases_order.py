@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from tests.case import Arg, Case, Tolerance, f32, i32
-from wgpu_nn.dtype import Float, Int
+from wgpu_nn.dtype import Bool, Float, Int
+from wgpu_nn.ops.rules_order import SPAN
 
 PARTIAL = Tolerance(1e-6, 1e-5, "130 roundings of sums below 100 at worst")
 PRODUCTS = Tolerance(1e-5, 0, "130 roundings of one ulp at most")
@@ -70,17 +71,30 @@ def _sorts() -> list[Case]:
 
 
 def _selections() -> list[Case]:
-    counts = i32([0, 1, 1, 2, 3, 3, 3, 4, 4])
-    out = [Case("places", (Arg((9,), Int, given=lambda rng: counts),), {"count": 4})]
-    out.append(Case("places", (Arg((4,), Int, given=lambda rng: i32([1, 2, 3, 4])),), {"count": 4}))
-    out.append(
-        Case(
-            "places",
-            (Arg((4,), Int, view="strided", given=lambda rng: i32([9, 0, 9, 1, 9, 1, 9, 2, 9])),),
-            {"count": 2},
-        )
-    )
-    out += [Case("places", (Arg((n,), Int, 0, 0),), {"count": 0}) for n in (0, 3)]
+    """Slices of which each is full, empty or mixed; every kind, and views of rank 1."""
+    out: list[Case] = []
+    mixed = np.random.default_rng(5).integers(0, 2, 2 * SPAN + 77).astype(np.int32)
+    mixed[:SPAN] = 0
+    for x, view, shape in (
+        (SPECIAL, "plain", (7, 2)),
+        (mixed, "plain", (mixed.size,)),
+        (mixed, "flipped", (mixed.size,)),
+        (np.ones(SPAN, np.int32), "plain", (2, SPAN // 4, 2)),
+        (f32(mixed[-2 * SPAN :]), "strided", (2, 2, 2, SPAN // 16, 2, 1, 2)),
+        (mixed[-154:] > 0, "plain", (11, 7, 2)),
+        (f32([]), "plain", (3, 0)),
+        (f32([0.0]), "plain", ()),
+        (i32([-3]), "plain", ()),
+    ):
+        uploaded = np.repeat(x, 2).take(range(2 * x.size + 1), mode="clip") if view == "strided" else x
+        seen = {"plain": uploaded, "flipped": uploaded[::-1], "strided": uploaded[1::2]}[view]
+        kind = {"f": Float, "i": Int, "b": Bool}[x.dtype.kind]
+        arg = Arg((x.size,), kind, view=view, given=lambda rng, u=uploaded: u.copy())
+        ends = i32([np.count_nonzero(seen[: n + SPAN]) for n in range(0, x.size, SPAN)])
+        out.append(Case("tallies", (arg,)))
+        for count in {0, *ends[-1:].tolist()}:
+            given = Arg(ends.shape, Int, given=lambda rng, e=ends: e.copy())
+            out.append(Case("places", (arg, given), {"shape": shape, "count": count}))
     return out
 
 

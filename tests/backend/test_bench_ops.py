@@ -15,8 +15,8 @@ from wgpu_nn.bench.work import Item
 from wgpu_nn.cli import main
 
 SHAPES = {
-    "matmul": "33x16x20,2x5x6x7", "conv": "2x3x9x8x4x3x1", "map": "1001", "reduce": "65x33", "rows": "9x70",
-    "attention": "1x2x9x8", "launch": "5x7", "memory": "33",
+    "matmul": "33x16x20,2x5x6x7", "conv": "2x3x9x8x4x3x1,2x3x6x5x3x3x1x3", "map": "1001", "reduce": "65x33", "rows": "9x70",
+    "attention": "1x2x9x8", "launch": "5x7", "memory": "33", "order": "303",
 }  # fmt: skip
 
 
@@ -64,8 +64,10 @@ def test_each_benchmark_reports_ours_and_a_peer(name: str, tmp_path: Path, monke
             assert (ours["launches"], ours["submits"]) == (5, 1) and others[0]["launches"] == 5
             assert ours["us_per_launch"] == pytest.approx(ours["wall_us"] / 5)
         elif name != "memory":
-            assert ours["submits"] == 1 and ours["bytes_per_s"] == pytest.approx(item["bytes"] / ours["wall_us"] * 1e6)
-            assert ours["share_of_peak"] > 0 and ours["share_of_bandwidth"] > 0
+            assert ours["bytes_per_s"] == pytest.approx(item["bytes"] / ours["wall_us"] * 1e6)
+            assert ours["share_of_bandwidth"] > 0 and bool(ours["share_of_peak"]) == bool(item["flops"])
+            eager = item["kind"] == "nonzero"
+            assert ours["key"] == ("eager" if eager else "captured") and (eager or ours["submits"] == 1)
     assert (f"  {'numpy'}" in out) == any(len(item["rows"]) > 1 for item in saved["items"])
 
 

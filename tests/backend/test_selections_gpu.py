@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.case import f32
 from wgpu_nn import Device, Tensor, tensor
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.train.capture import capture
@@ -57,6 +58,9 @@ def test_many_elements_are_sorted_and_the_largest_found(device: Device, rng: np.
 def test_many_elements_are_selected_and_counted(device: Device, rng: np.random.Generator) -> None:
     x = rng.integers(0, 3, (MANY // 7, 7)).astype(np.int32)
     assert (tensor(x, device).nonzero().numpy() == np.argwhere(x)).all()
+    tiny = np.where(x > 1, f32(1e-40), f32(-0.0))  # which an adapter may take for 0 in arithmetic
+    assert (tensor(tiny, device).nonzero().numpy() == np.argwhere(tiny)).all()
+    assert (tensor(tiny, device).transpose().nonzero().numpy() == np.argwhere(tiny.T)).all()
     assert (tensor(x, device).masked_select(tensor(x > 1, device)).numpy() == x[x > 1]).all()
     assert (tensor(x, device).bincount(5).numpy() == np.bincount(x.ravel(), minlength=5)).all()
     y = rng.standard_normal(MANY).astype(np.float32)
@@ -64,13 +68,23 @@ def test_many_elements_are_selected_and_counted(device: Device, rng: np.random.G
     assert (tensor(y, device).histogram(16, -2, 2).numpy() == want).all()
 
 
-def test_a_selection_reads_one_number(gpu_device: Device) -> None:
-    x = tensor([[0.0, 2.0], [3.0, 0.0]], gpu_device)
+@pytest.mark.parametrize(
+    ("method", "launches"), [("nonzero", 3), ("nonzero of 3 axes", 3), ("masked_select", 4), ("bincount", 7)]
+)
+def test_a_selection_is_few_launches_and_reads_one_number(method: str, launches: int, gpu_device: Device) -> None:
+    """Counts of slices, a scan of these, and the indices of all axes at once; then a gather."""
+    x = tensor(np.tile(f32([0, 2, 3, 0, 5, 0]), 2000), gpu_device)
+    mask, whole, deep = x > 0.0, x.int(), x.reshape(20, 30, 20)
+    work = {
+        "nonzero": x.nonzero, "nonzero of 3 axes": deep.nonzero, "masked_select": lambda: x.masked_select(mask),
+        "bincount": whole.bincount,
+    }[method]  # fmt: skip
+    gpu_device.sync()
     before = gpu_device.gpu.counts.copy()
-    x.nonzero()
-    x.masked_select(x > 0.0)
-    x.float().int().bincount()
-    assert gpu_device.gpu.counts.since(before).reads == 3
+    work()
+    gpu_device.sync()
+    since = gpu_device.gpu.counts.since(before)
+    assert (since.launches, since.reads) == (launches, 1)
 
 
 @pytest.mark.parametrize("method", ["nonzero", "masked_select", "bincount"])

@@ -142,11 +142,43 @@ def test_keys_move_in_order_to_where_their_digit_belongs(file: str, values: int,
     np.testing.assert_array_equal(out, np.take_along_axis(rotated if result == "moved" else places, order, axis=1))
 
 
-def test_steps_of_running_counts_are_put_side_by_side(gpu: Gpu) -> None:
-    counts = i32([9, 1, 9, 1, 9, 2, 9, 2, 9, 3])  # every other one from the second on: 1 1 2 2 3
-    sizes = {"items": 5, "count": 2, "start": 1, "stride": 2}
-    out = run(gpu, "places", {"counts": counts, "out": Out((3,), np.int32)}, 2, constants={"WORKGROUP": 8}, sizes=sizes)
-    assert out.tolist() == [0, 2, -77]
+TRUTHS = "fn truth(j: u32) -> u32 { return source[1u + 2u * j]; }\n"  # every other one from the second on
+PLACES = TRUTHS + (
+    "fn before(slice: u32) -> u32 { return u32(tallies[slice]); }\n"
+    "fn store(n: u32, place: u32) { out[n] = i32(place) + 100; }"
+)
+SELECTED = {"": {"WORKGROUP": 8, "SPAN": 4}, "_tile": {"WORKGROUP": 8, "SPAN": 32, "PER": 4}}
+
+
+@pytest.mark.parametrize("variant", SELECTED)
+def test_truths_are_counted_by_slice(variant: str, gpu: Gpu, rng: np.random.Generator) -> None:
+    x = rng.integers(0, 2, 101).astype(np.uint32)
+    constants = SELECTED[variant]
+    x_of = x[1::2]
+    slices = -(-x_of.size // constants["SPAN"])
+    sizes = {"slices": slices, "items": x_of.size}
+    out = Out((slices + 1,), np.int32)
+    groups = slices if variant else -(-slices // 8)
+    got = run(
+        gpu, f"tallies{variant}", {"source": x, "out": out}, groups, constants=constants, sizes=sizes, text=TRUTHS
+    )
+    want = np.add.reduceat(x_of, np.arange(0, x_of.size, constants["SPAN"]))
+    assert got.tolist() == [*want.tolist(), -77]
+
+
+@pytest.mark.parametrize("variant", SELECTED)
+def test_truths_are_put_side_by_side_up_to_the_count(variant: str, gpu: Gpu, rng: np.random.Generator) -> None:
+    x = rng.integers(0, 2, 101).astype(np.uint32)
+    constants = SELECTED[variant]
+    x_of = x[1::2]
+    starts = np.arange(0, x_of.size, constants["SPAN"])
+    want = np.flatnonzero(x_of)[:-1]
+    sizes = {"slices": starts.size, "items": x_of.size, "count": want.size}
+    tallies = i32([np.count_nonzero(x_of[:n]) for n in starts])
+    buffers = {"source": x, "tallies": tallies, "out": Out((want.size + 1,), np.int32)}
+    groups = starts.size if variant else -(-starts.size // 8)
+    got = run(gpu, f"places{variant}", buffers, groups, constants=constants, sizes=sizes, text=PLACES)
+    assert got.tolist() == [*(want + 100).tolist(), -77]
 
 
 def test_the_senders_of_each_target_begin_where_a_sorted_row_says(gpu: Gpu) -> None:

@@ -1,4 +1,4 @@
-"""The README's model: its code runs as it stands, and learns."""
+"""The README: its code runs as it stands and its model learns; what it names exists."""
 
 from __future__ import annotations
 
@@ -9,23 +9,43 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wgpu_nn import tensor
+from wgpu_nn import Tensor, nn, tensor
+from wgpu_nn.cli.bench import BENCHMARKS
 
 README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.mark.parametrize("name", ["wgpu", "numpy"])
-def test_the_readmes_model_learns(name: str) -> None:
-    code = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert code is not None
+def test_the_readmes_code_runs_and_its_model_learns(name: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
     names: dict[str, Any] = {}
-    exec(code[1].replace("Device()", f'Device("{name}")'), names)
+    for code in blocks:
+        exec(code.replace("Device()", f'Device("{name}")'), names)
+    assert [names[n].shape for n in ("attended", "doubled", "best")] == [(2, 8, 100, 64), (1, 4, 14, 14), (2, 10)]
+    np.testing.assert_array_equal(names["large"].numpy(), np.argwhere(names["attended"].numpy() > 1.0))
     device = names["device"].autodiff()
     rng = np.random.default_rng(0)
     x = tensor(rng.random((8, 28, 28), dtype=np.float32), device)
     y = tensor(rng.integers(0, 10, 8), device)
     losses = [names["step"](x, y).item() for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_layers_and_methods_that_it_lists_exist() -> None:
+    text = README.read_text(encoding="utf-8")
+    table = text.partition("## What there is")[2].partition("```")[0]
+    known = {*vars(nn), *dir(Tensor)}
+    for name in re.findall(r"`([\w/]+)`", table):
+        stem, *more = name.split("/")
+        assert stem in known, name
+        assert all(stem[: -len(m)] + m in known for m in more), name
+
+
+def test_the_benchmarks_that_it_lists_exist() -> None:
+    listed = re.search(r"wgpu-nn bench (\w+).*# also ([\w ]+)", README.read_text(encoding="utf-8"))
+    assert listed is not None
+    assert {listed[1], *listed[2].split()} == {b.name for b in BENCHMARKS}
 
 
 def test_its_commands_exist() -> None:

@@ -222,6 +222,7 @@ NO_GRADIENT = frozenset(
         "argmax_pool2d",
         "argsort",
         "argtopk",
+        "tallies",
         "places",
     ]
 )

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from wgpu_nn.ops.rules_order import SPAN
+from wgpu_nn.shape import Shape
+
 Array = np.ndarray
 
 
@@ -20,8 +23,14 @@ def argtopk(x: Array, *, axis: int, k: int, largest: bool) -> Array:
     return np.take(argsort(x, axis=axis, descending=largest), range(k), axis=axis)
 
 
-def places(counts: Array, *, count: int) -> Array:
-    return np.flatnonzero(np.diff(counts, prepend=0))[:count]
+def tallies(x: Array) -> Array:
+    return np.cumsum(
+        np.add.reduceat(x != 0, np.arange(0, len(x), SPAN), dtype=np.int32) if len(x) else x, dtype=np.int32
+    )
+
+
+def places(x: Array, tallies: Array, *, shape: Shape, count: int) -> Array:
+    return np.argwhere(x.reshape(shape))[:count]
 
 
 ORDERS: dict[str, Callable[..., Array]] = {
@@ -32,5 +41,6 @@ ORDERS: dict[str, Callable[..., Array]] = {
     "cummin": lambda x, axis: np.minimum.accumulate(x, axis=axis),
     "argsort": argsort,
     "argtopk": argtopk,
+    "tallies": tallies,
     "places": places,
 }

@@ -50,15 +50,20 @@ class Benchmark:
             found = [int(n) for n in text.lower().split("x")]
         except ValueError:
             found = [0]
-        ends_with_pad = self.axes.endswith("[pad]")
-        if ends_with_pad and len(found) == fewest:
-            found.append(0)
-        if not fewest <= len(found) <= most or min(found[: most - ends_with_pad]) < 1 or min(found) < 0:
+        padded = "[pad]" in self.axes
+        if padded and len(found) >= fewest:
+            found += [0, 1][len(found) - fewest :]
+        positive = [n for i, n in enumerate(found) if not (padded and i == fewest)]
+        if not fewest <= len(found) <= most or min(positive, default=0) < 1 or min(found) < 0:
             raise argparse.ArgumentTypeError(f"expected {self.axes}, all at least 1, got {text!r}")
-        if ends_with_pad and not (found[-1] < found[-2] <= min(found[2:4]) + 2 * found[-1]):
-            raise argparse.ArgumentTypeError(
-                f"expected a kernel within the padded image, and a smaller pad, got {text!r}"
-            )
+        if padded:
+            _, channels, height, width, out, kernel, pad, groups = found
+            if not pad < kernel <= min(height, width) + 2 * pad:
+                raise argparse.ArgumentTypeError(
+                    f"expected a kernel within the padded image, and a smaller pad, got {text!r}"
+                )
+            if channels % groups or out % groups:
+                raise argparse.ArgumentTypeError(f"expected channels and filters that groups divide, got {text!r}")
         return tuple(found)
 
     def shapes(self, text: str) -> tuple[Sizes, ...]:
@@ -81,15 +86,28 @@ BENCHMARKS = (
     ),
     Benchmark(
         "conv",
-        ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"),
-        "NxCxHxWxOUTxKERNELx[pad]",
-        ((64, 64, 56, 56, 64, 3, 1), (32, 128, 28, 28, 128, 3, 1)),
-        ((64, 8, 28, 28, 16, 3, 0),),
+        ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv_transpose2d"),
+        "NxCxHxWxOUTxKERNELx[pad]x[groups]",
+        ((64, 64, 56, 56, 64, 3, 1, 1), (32, 128, 28, 28, 128, 3, 1, 1), (32, 128, 56, 56, 128, 3, 1, 128)),
+        ((64, 8, 28, 28, 16, 3, 0, 1), (8, 32, 28, 28, 32, 3, 1, 32)),
     ),
     Benchmark("map", ("scale", "add"), "N", ((1 << 26,),), ((1 << 22,),)),
     Benchmark("reduce", ("sum all", "sum rows", "sum columns"), "ROWSxCOLUMNS", ((8192, 8192),), ((2048, 2048),)),
-    Benchmark("rows", ("softmax", "layer_norm"), "ROWSxCOLUMNS", ((8192, 4096),), ((1024, 1024),)),
-    Benchmark("attention", ("attention",), "BATCHxHEADSxLENGTHxDEPTH", ((8, 16, 2048, 64),), ((1, 4, 256, 64),)),
+    Benchmark(
+        "rows",
+        ("softmax", "log_softmax", "layer_norm", "rms_norm", "softmax, forward and backward"),
+        "ROWSxCOLUMNS",
+        ((8192, 4096),),
+        ((1024, 1024),),
+    ),
+    Benchmark(
+        "attention",
+        ("attention", "attention, forward and backward"),
+        "BATCHxHEADSxLENGTHxDEPTH",
+        ((8, 16, 2048, 64),),
+        ((1, 4, 256, 64),),
+    ),
+    Benchmark("order", ("sort", "argsort", "topk", "cumsum", "nonzero"), "N", ((1 << 22,),), ((1 << 18,),)),
     Benchmark("launch", ("add one",), "COUNTxN", ((25, 64), (100, 64)), ((25, 64), (100, 64)), eager=True),
     Benchmark("memory", ("upload", "download"), "N", ((1,), (1 << 18,), (1 << 26,)), ((1,), (1 << 18,), (1 << 22,))),
 )
@@ -232,11 +250,12 @@ def _row(item: Item, row: Row, ours: Row, roof: Any) -> dict[str, Any]:
             speed["us_per_launch"] = wall / item.sizes[0]
         else:
             speed["bytes_per_s"] = item.moved / seconds
-        if item.flops and not item.row.chain:
+        if not item.row.chain and not item.row.host:
             peak, bandwidth = roof.shares(item.flops, item.moved, seconds)
-            speed |= {"flops_per_s": item.flops / seconds}
+            if item.flops:
+                speed |= {"flops_per_s": item.flops / seconds}
             if not row.peer:  # a peer may run elsewhere
-                speed |= {"share_of_peak": peak, "share_of_bandwidth": bandwidth}
+                speed |= {"share_of_peak": peak if item.flops else None, "share_of_bandwidth": bandwidth}
     return {
         "key": label.key,
         "title": label.title,
@@ -329,9 +348,11 @@ def _measure(found: Mapping[str, Any]) -> tuple[str, Value, Value | None]:
     if any(row["us_per_launch"] is not None for row in rows):
         return "us a launch: shorter is better", (lambda row: row["us_per_launch"]), None
     peak, bandwidth = (found["roofline"][key] / 1e9 for key in ("flops_per_s", "bytes_per_s"))
-    if all(row["flops_per_s"] is None for row in rows):
-        return "GB/s: longer is better", (lambda row: row["bytes_per_s"] / 1e9), None
-    if any(item["flops"] / peak > item["bytes"] / bandwidth for item in found["items"]):
+    speed: Value = lambda row: row["bytes_per_s"] / 1e9
+    if all(row["share_of_bandwidth"] is None for row in rows):
+        return "GB/s: longer is better", speed, None
+    computed = all(item["flops"] for item in found["items"])
+    if computed and any(item["flops"] / peak > item["bytes"] / bandwidth for item in found["items"]):
         roof: Value = lambda item: min(peak, item["flops"] / item["bytes"] * bandwidth)
         return "GFLOP/s: longer is better", (lambda row: row["flops_per_s"] / 1e9), roof
-    return "GB/s: longer is better", (lambda row: row["bytes_per_s"] / 1e9), lambda item: bandwidth
+    return "GB/s: longer is better", speed, lambda item: bandwidth

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wgpu_nn.bench.engine import Facts, Label
+from wgpu_nn.bench.exact import Arrays
 from wgpu_nn.bench.timing import Round, time_round
-from wgpu_nn.bench.work import Arrays, Item
+from wgpu_nn.bench.work import Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from wgpu_nn.bench.engine import Engine, Label
+from wgpu_nn.bench.exact import EPSILON, Arrays, conv_sizes
 from wgpu_nn.bench.ops_engine import Held, Job, OpsEngine
-from wgpu_nn.bench.work import EPSILON, Arrays, Item
+from wgpu_nn.bench.work import Item
 
 Graph = tuple[list[Any], dict[str, np.ndarray]]  # nodes from in0, in1, ... to out, and constants
 
@@ -25,7 +26,8 @@ def _single(op: str, count: int, **attributes: Any) -> Callable[[Item], Graph]:
 
 
 def _conv(item: Item) -> Graph:
-    return [helper.make_node("Conv", ["in0", "in1"], ["out"], pads=[item.sizes[-1]] * 4)], {}
+    pad, groups = conv_sizes(item.sizes)[6:]
+    return [helper.make_node("Conv", ["in0", "in1"], ["out"], pads=[pad] * 4, group=groups)], {}
 
 
 def _scale(item: Item) -> Graph:
@@ -69,6 +71,7 @@ GRAPHS: dict[str, Callable[[Item], Graph]] = {
     "sum rows": _sum([1]),
     "sum columns": _sum([0]),
     "softmax": _single("Softmax", 1, axis=1),
+    "log_softmax": _single("LogSoftmax", 1, axis=1),
     "layer_norm": _layer_norm,
     "attention": _attention,
 }

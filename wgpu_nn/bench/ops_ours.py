@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import functools
+import operator
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,18 +11,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from wgpu_nn.bench.engine import Facts, Label
+from wgpu_nn.bench.exact import BEST, EPSILON, STRIDE, conv_sizes, transposed_out
 from wgpu_nn.bench.facts import facts_of
 from wgpu_nn.bench.timing import Round, time_round
-from wgpu_nn.bench.work import EPSILON, Item
+from wgpu_nn.bench.work import Item
+from wgpu_nn.nn import scaled_dot_product_attention
 from wgpu_nn.tensor import Device, Tensor, tensor
 from wgpu_nn.train import Captured, capture
 
 Function = Callable[..., Tensor]
 
 
-def _window(item: Item) -> dict[str, object]:
-    pad = item.sizes[-1]
-    return {"stride": (1, 1), "padding": ((pad, pad), (pad, pad)), "dilation": (1, 1), "groups": 1}
+def _window(item: Item, stride: int = 1) -> dict[str, object]:
+    pad, groups = conv_sizes(item.sizes)[6:]
+    return {"stride": (stride, stride), "padding": ((pad, pad), (pad, pad)), "dilation": (1, 1), "groups": groups}
 
 
 def _input_grad(item: Item, g: Tensor, w: Tensor) -> Tensor:
@@ -29,17 +32,24 @@ def _input_grad(item: Item, g: Tensor, w: Tensor) -> Tensor:
 
 
 def _weight_grad(item: Item, x: Tensor, g: Tensor) -> Tensor:
-    _, c, _, _, o, k, _ = item.sizes
-    return g.run("conv2d_weight_grad", x, g, shape=(o, c, k, k), **_window(item))
+    _, c, _, _, o, k, _, groups = conv_sizes(item.sizes)
+    return g.run("conv2d_weight_grad", x, g, shape=(o, c // groups, k, k), **_window(item))
+
+
+def _conv_transpose(item: Item, x: Tensor, w: Tensor) -> Tensor:
+    return x.run("conv2d_input_grad", x, w, shape=transposed_out(item.sizes), **_window(item, STRIDE))
+
+
+def _there_and_back(f: Function, g: Tensor, *xs: Tensor) -> Tensor:
+    """Return the sum of the gradients of all ``xs``, of one shape."""
+    given = [x.to(x.device.autodiff()).require_grad() for x in xs]
+    found = f(*given).backward(g)
+    return functools.reduce(operator.add, (found[x] for x in given))
 
 
 def _layer_norm(x: Tensor) -> Tensor:
     centred = x - x.mean(1, keepdim=True)
     return centred * ((centred * centred).mean(1, keepdim=True) + EPSILON).rsqrt()
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return (q @ k.transpose() * (1 / math.sqrt(q.shape[-1]))).softmax(-1) @ v
 
 
 def _chain(item: Item, x: Tensor) -> Tensor:
@@ -53,14 +63,24 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "conv2d": lambda item, x, w: x.run("conv2d", x, w, **_window(item)),
     "conv2d_input_grad": _input_grad,
     "conv2d_weight_grad": _weight_grad,
+    "conv_transpose2d": _conv_transpose,
     "scale": lambda item, x: x * 2.0 + 1.0,
     "add": lambda item, x, y: x + y,
     "sum all": lambda item, x: x.sum(),
     "sum rows": lambda item, x: x.sum(1),
     "sum columns": lambda item, x: x.sum(0),
     "softmax": lambda item, x: x.softmax(1),
+    "log_softmax": lambda item, x: x.log_softmax(1),
     "layer_norm": lambda item, x: _layer_norm(x),
-    "attention": lambda item, q, k, v: _attention(q, k, v),
+    "rms_norm": lambda item, x: x * ((x * x).mean(1, keepdim=True) + EPSILON).rsqrt(),
+    "softmax, forward and backward": lambda item, g, x: _there_and_back(lambda x: x.softmax(1), g, x),
+    "attention": lambda item, q, k, v: scaled_dot_product_attention(q, k, v),
+    "attention, forward and backward": lambda item, g, *qkv: _there_and_back(scaled_dot_product_attention, g, *qkv),
+    "sort": lambda item, x: x.sort()[0],
+    "argsort": lambda item, x: x.argsort(),
+    "topk": lambda item, x: x.topk(min(BEST, x.size))[0],
+    "cumsum": lambda item, x: x.cumsum(0),
+    "nonzero": lambda item, x: x.nonzero(),
     "add one": _chain,
 }
 
@@ -156,5 +176,8 @@ def engines(device: Device, item: Item, eager: bool) -> Sequence[Ours | Transfer
     """Return our rows for one item."""
     if item.row.host:
         return [Transfer(Label("ours", "wgpu_nn", item.key), device, item)]
+    last = Ours(Label("eager", "eager", item.key), device, item, eager=True)
+    if item.row.reads:
+        return [last]
     rows = [Ours(Label("captured", "captured", item.key), device, item)]
-    return [*rows, Ours(Label("eager", "eager", item.key), device, item, eager=True)] if eager else rows
+    return [*rows, last] if eager else rows

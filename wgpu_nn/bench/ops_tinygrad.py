@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wgpu_nn.bench.engine import Engine, Label
+from wgpu_nn.bench.exact import EPSILON, Arrays, conv_sizes
 from wgpu_nn.bench.ops_engine import Held, Job, OpsEngine
 from wgpu_nn.bench.step_tinygrad import about, choose_webgpu
-from wgpu_nn.bench.work import EPSILON, Arrays, Item
+from wgpu_nn.bench.work import Item
 
 
 def _conv(item: Item, x: Any, w: Any) -> Any:
-    return x.conv2d(w, padding=item.sizes[-1])
+    pad, groups = conv_sizes(item.sizes)[6:]
+    return x.conv2d(w, padding=pad, groups=groups)
 
 
 def _input_grad(item: Item, g: Any, w: Any) -> Any:
@@ -27,8 +29,8 @@ def _input_grad(item: Item, g: Any, w: Any) -> Any:
 def _weight_grad(item: Item, x: Any, g: Any) -> Any:
     from tinygrad import Tensor
 
-    _, c, _, _, o, k, _ = item.sizes
-    w = Tensor.zeros(o, c, k, k)
+    _, c, _, _, o, k, _, groups = conv_sizes(item.sizes)
+    w = Tensor.zeros(o, c // groups, k, k)
     return _conv(item, x, w).gradient(w, gradient=g)[0]
 
 
@@ -49,6 +51,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum rows": lambda item, x: x.sum(1),
     "sum columns": lambda item, x: x.sum(0),
     "softmax": lambda item, x: x.softmax(1),
+    "log_softmax": lambda item, x: x.log_softmax(1),
     "layer_norm": lambda item, x: x.layernorm(eps=EPSILON),
     "attention": lambda item, q, k, v: q.scaled_dot_product_attention(k, v),
     "add one": _chain,

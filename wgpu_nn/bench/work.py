@@ -1,4 +1,4 @@
-"""The work of the benchmarks of ops: sizes, drawn numbers, exact samples; NumPy alone, as peers' processes load it too."""
+"""The work of the benchmarks of ops: kinds, sizes, drawn numbers; NumPy alone, as peers' processes load it too."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
-Sizes = tuple[int, ...]
-Arrays = list[np.ndarray]
-Places = tuple[np.ndarray, ...]  # one array of indices per axis of the result
-Exact = tuple[np.ndarray, np.ndarray]  # values in double precision, and the magnitudes that their errors scale with
+from wgpu_nn.bench import exact
+from wgpu_nn.bench.exact import BEST, Arrays, Exact, Places, Sizes, conv_out, conv_sizes
 
 HALF_ULP = 2.0**-24  # of a number around 1 in f32: the error of one rounding
 
@@ -36,6 +33,7 @@ class Kind:
     moved: Callable[[Sizes], float] | None = None  # bytes, if not inputs and result once each
     chain: bool = False  # whether the first size counts launches of which each needs the one before
     host: bool = False  # whether the time is the host's: transfers, which are waited for one by one
+    reads: bool = False  # whether it waits for a number of its own, as no captured function can; ours is eager then
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +110,9 @@ class _Shapes:
 
     random = standard_normal
 
+    def permutation(self, n: int) -> np.ndarray:
+        return np.broadcast_to(np.float32(0), (n,))
+
 
 def _normal(*shapes: Callable[[Sizes], Sizes]) -> Callable[[Sizes, np.random.Generator], Arrays]:
     return lambda sizes, r: [r.standard_normal(shape(sizes), dtype=np.float32) for shape in shapes]
@@ -130,56 +131,33 @@ def _by(sizes: Sizes) -> str:
     return str(list(sizes))
 
 
-# --- products ----------------------------------------------------------------------------------------------------------
-def _matmul(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    a, b = (x.astype(np.float64) for x in (arrays[0][at[:-1]], np.swapaxes(arrays[1], -1, -2)[(*at[:-2], at[-1])]))
-    return (a * b).sum(-1), (np.abs(a) * np.abs(b)).sum(-1)
+def _distinct(sizes: Sizes, r: np.random.Generator) -> Arrays:
+    """All different, so that there is one order of them, stable or not."""
+    return [np.asarray(r.permutation(sizes[0]), np.float32)]
 
 
-def _conv_out(sizes: Sizes) -> Sizes:
-    n, _, h, w, o, k, p = sizes
-    return (n, o, h + 2 * p - k + 1, w + 2 * p - k + 1)
+def _half(sizes: Sizes, r: np.random.Generator) -> Arrays:
+    """Half of them zeros, rounded down, anywhere."""
+    return [np.maximum(_distinct(sizes, r)[0] - (sizes[0] // 2 - 1), 0)]
 
 
-def _windows(x: np.ndarray, k: int, pad: int) -> np.ndarray:
-    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    return sliding_window_view(padded, (k, k), axis=(2, 3))  # pyright: ignore[reportCallIssue, reportArgumentType]
-
-
-def _products(a: np.ndarray, b: np.ndarray) -> Exact:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    axes = tuple(range(1, a.ndim))
-    return (a * b).sum(axes), (np.abs(a) * np.abs(b)).sum(axes)
-
-
-def _conv(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    k, p = sizes[-2:]
-    n, o, y, x = at
-    return _products(_windows(arrays[0], k, p)[n, :, y, x], arrays[1][o])
-
-
-def _conv_input(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    k, p = sizes[-2:]
-    n, c, y, x = at
-    return _products(_windows(arrays[0], k, k - 1 - p)[n, :, y, x], arrays[1][:, c, ::-1, ::-1].swapaxes(0, 1))
-
-
-def _conv_weight(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    p = sizes[-1]
-    x, g = np.pad(arrays[0], ((0, 0), (0, 0), (p, p), (p, p))), arrays[1]
-    h, w = g.shape[2:]
-    found = [_products(x[None, :, c, i : i + h, j : j + w], g[None, :, o]) for o, c, i, j in zip(*at)]
-    return np.concatenate([v for v, _ in found]), np.concatenate([m for _, m in found])
+def _best(sizes: Sizes) -> Sizes:
+    return (min(BEST, sizes[0]),)
 
 
 def _conv_flops(sizes: Sizes) -> float:
-    _, c, _, _, _, k, _ = sizes
-    return 2.0 * math.prod(_conv_out(sizes)) * c * k * k
+    _, c, _, _, _, k, _, groups = conv_sizes(sizes)
+    return 2.0 * math.prod(conv_out(sizes)) * (c // groups) * k * k
+
+
+def _transposed_flops(sizes: Sizes) -> float:
+    _, _, _, _, o, k, _, groups = conv_sizes(sizes)
+    return 2.0 * math.prod(sizes[:4]) * (o // groups) * k * k
 
 
 def _conv_title(sizes: Sizes) -> str:
-    n, c, h, w, o, k, p = sizes
-    return f"{[n, c, h, w]} {c}->{o} {k}x{k}" + (f" pad {p}" if p else "")
+    n, c, h, w, o, k, p, groups = conv_sizes(sizes)
+    return f"{[n, c, h, w]} {c}->{o} {k}x{k}" + (f" pad {p}" if p else "") + (f" groups {groups}" if groups > 1 else "")
 
 
 def _conv_x(s: Sizes) -> Sizes:
@@ -187,100 +165,110 @@ def _conv_x(s: Sizes) -> Sizes:
 
 
 def _conv_w(s: Sizes) -> Sizes:
-    return (s[4], s[1], s[5], s[5])
+    return (s[4], s[1] // conv_sizes(s)[7], s[5], s[5])
 
 
-# --- maps, sums and rows -----------------------------------------------------------------------------------------------
-def _mapped(f: Callable[..., np.ndarray]) -> Callable[[Sizes, Arrays, Places], Exact]:
-    def exact(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-        given = [a[at].astype(np.float64) for a in arrays]
-        return f(*given), 1.0 + f(*map(np.abs, given))
-
-    return exact
+def _transposed_w(s: Sizes) -> Sizes:
+    return (s[1], s[4] // conv_sizes(s)[7], s[5], s[5])
 
 
-def _sum(axes: tuple[int, ...]) -> Callable[[Sizes, Arrays, Places], Exact]:
-    def exact(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-        total = arrays[0].sum(axes, dtype=np.float64)
-        return total[at], np.abs(total[at])
-
-    return exact
+def _conv_terms(channels: int) -> Callable[[Sizes], int]:
+    return lambda s: s[channels] // conv_sizes(s)[7] * s[5] ** 2
 
 
-def _softmax(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    x = arrays[0][at[0]].astype(np.float64)
-    e = np.exp(x - x.max(1, keepdims=True))
-    found = e[np.arange(len(e)), at[1]] / e.sum(1)
-    return found, found
-
-
-def _layer_norm(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    x = arrays[0][at[0]].astype(np.float64)
-    found = (x[np.arange(len(x)), at[1]] - x.mean(1)) / np.sqrt(x.var(1) + EPSILON)
-    return found, 1.0 + np.abs(found)
-
-
-def _attention(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    q, k, v = arrays
-    values: list[float] = []
-    scale: list[float] = []
-    for b, h, i, d in zip(*at):
-        scores = k[b, h].astype(np.float64) @ q[b, h, i] / math.sqrt(sizes[-1])
-        weights = np.exp(scores - scores.max())
-        weights /= weights.sum()
-        values.append(float(weights @ v[b, h, :, d]))
-        scale.append(float(weights @ np.abs(v[b, h, :, d])))
-    return np.array(values), np.array(scale)
-
-
-def _chain(sizes: Sizes, arrays: Arrays, at: Places) -> Exact:
-    found = arrays[0][at].astype(np.float64) + sizes[0]
-    return found, found
-
-
-EPSILON = 1e-5  # of layer_norm
 EXP = 512  # half units in the last place that an exponential may be off: Vulkan allows 3 + 2 |x| units, in f32
+
+
+def _row(f: Callable[[np.ndarray], np.ndarray], flops: float) -> Kind:
+    return Kind(_normal(_same), _same, exact.by_rows(f), lambda s: s[1], lambda s: flops * math.prod(s), _by, slack=EXP)
+
 
 _CONV = {"title": _conv_title, "flops": _conv_flops}
 
 # A new op is benchmarked by a row here, and one in the table of each engine that has it: ops_ours.FUNCTIONS and those of
-# the peers. That is where rows for sort, topk, cumsum and nonzero belong, over 4 Mi elements, when tensors have them.
+# the peers.
 KINDS: Mapping[str, Kind] = {
     "matmul": Kind(
         draw=_normal(lambda s: (*s[:-2], s[-2]), lambda s: (*s[:-3], *s[-2:])),
         out=lambda s: (*s[:-2], s[-1]),
-        exact=_matmul,
+        exact=exact.matmul,
         terms=lambda s: s[-2],
         flops=lambda s: 2.0 * math.prod(s),
         title=lambda s: f"{list((*s[:-2], s[-2]))} @ {list((*s[:-3], *s[-2:]))}",
     ),
-    "conv2d": Kind(_normal(_conv_x, _conv_w), _conv_out, _conv, lambda s: s[1] * s[5] ** 2, **_CONV),
-    "conv2d_input_grad": Kind(_normal(_conv_out, _conv_w), _conv_x, _conv_input, lambda s: s[4] * s[5] ** 2, **_CONV),
+    "conv2d": Kind(_normal(_conv_x, _conv_w), conv_out, exact.conv, _conv_terms(1), **_CONV),
+    "conv2d_input_grad": Kind(_normal(conv_out, _conv_w), _conv_x, exact.conv_input, _conv_terms(4), **_CONV),
     "conv2d_weight_grad": Kind(
-        _normal(_conv_x, _conv_out), _conv_w, _conv_weight, lambda s: s[0] * math.prod(_conv_out(s)[2:]), **_CONV
+        _normal(_conv_x, conv_out), _conv_w, exact.conv_weight, lambda s: s[0] * math.prod(conv_out(s)[2:]), **_CONV
     ),
-    "scale": Kind(_normal(_same), _same, _mapped(lambda x: x * 2 + 1), lambda s: 2, lambda s: 2.0 * s[0], _by),
-    "add": Kind(_normal(_same, _same), _same, _mapped(np.add), lambda s: 2, lambda s: 1.0 * s[0], _by),
-    "sum all": Kind(_positive(_same), lambda s: (), _sum((0, 1)), math.prod, math.prod, _by),
-    "sum rows": Kind(_positive(_same), lambda s: s[:1], _sum((1,)), lambda s: s[1], math.prod, _by),
-    "sum columns": Kind(_positive(_same), lambda s: s[1:], _sum((0,)), lambda s: s[0], math.prod, _by),
-    "softmax": Kind(_normal(_same), _same, _softmax, lambda s: s[1], lambda s: 4.0 * math.prod(s), _by, slack=EXP),
-    "layer_norm": Kind(
-        _normal(_same), _same, _layer_norm, lambda s: s[1], lambda s: 7.0 * math.prod(s), _by, slack=EXP
+    "conv_transpose2d": Kind(
+        _normal(_conv_x, _transposed_w),
+        exact.transposed_out,
+        exact.conv_transpose,
+        _conv_terms(1),
+        _transposed_flops,
+        lambda s: f"{_conv_title(s)} stride {exact.STRIDE}",
+    ),
+    "scale": Kind(_normal(_same), _same, exact.mapped(lambda x: x * 2 + 1), lambda s: 2, lambda s: 2.0 * s[0], _by),
+    "add": Kind(_normal(_same, _same), _same, exact.mapped(np.add), lambda s: 2, lambda s: 1.0 * s[0], _by),
+    "sum all": Kind(_positive(_same), lambda s: (), exact.summed((0, 1)), math.prod, math.prod, _by),
+    "sum rows": Kind(_positive(_same), lambda s: s[:1], exact.summed((1,)), lambda s: s[1], math.prod, _by),
+    "sum columns": Kind(_positive(_same), lambda s: s[1:], exact.summed((0,)), lambda s: s[0], math.prod, _by),
+    "softmax": Kind(_normal(_same), _same, exact.softmax, lambda s: s[1], lambda s: 4.0 * math.prod(s), _by, slack=EXP),
+    "log_softmax": _row(exact.log_softmax, 4.0),
+    "layer_norm": _row(exact.layer_norm, 7.0),
+    "rms_norm": _row(exact.rms_norm, 3.0),
+    "softmax, forward and backward": Kind(
+        _normal(_same, _same),
+        _same,
+        exact.softmax_grad,
+        lambda s: s[1],
+        lambda s: 8.0 * math.prod(s),
+        _by,
+        slack=2 * EXP,
     ),
     "attention": Kind(
         _normal(_same, _same, _same),
         _same,
-        _attention,
+        exact.attention,
         lambda s: s[2],
         lambda s: 4.0 * math.prod(s) * s[2],
         _by,
         slack=4 * EXP,  # scores have errors of their own, which exponentials turn into relative ones
     ),
+    "attention, forward and backward": Kind(
+        _normal(_same, _same, _same, _same),
+        _same,
+        exact.attention_grad,
+        lambda s: s[2],
+        lambda s: 14.0 * math.prod(s) * s[2],  # seven products, of which one is the scores anew
+        _by,
+        slack=4 * EXP,
+    ),
+    "sort": Kind(_distinct, _same, exact.ordered(np.sort), lambda s: 1, lambda s: 0.0, _by),
+    "argsort": Kind(_distinct, _same, exact.ordered(np.argsort), lambda s: 1, lambda s: 0.0, _by),
+    "topk": Kind(
+        _distinct,
+        _best,
+        exact.ordered(lambda x: np.sort(x)[::-1][:BEST]),
+        lambda s: 1,
+        lambda s: 0.0,
+        lambda s: f"{_by(s)} k={_best(s)[0]}",
+    ),
+    "cumsum": Kind(_positive(_same), _same, exact.cumsum, lambda s: s[0], lambda s: 1.0 * s[0], _by),
+    "nonzero": Kind(
+        _half,
+        lambda s: (s[0] - s[0] // 2, 1),
+        exact.ordered(lambda x: np.argwhere(x)),
+        lambda s: 1,
+        lambda s: 0.0,
+        lambda s: f"{_by(s)} half zeros, eager: it reads a count",
+        reads=True,
+    ),
     "add one": Kind(
         _positive(lambda s: s[1:]),
         lambda s: s[1:],
-        _chain,
+        exact.chain,
         lambda s: s[0],
         lambda s: 1.0 * math.prod(s),
         lambda s: f"{s[0]} times, each to the last result, {list(s[1:])}",
@@ -292,7 +280,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             _normal(_same),
             _same,
-            _mapped(np.positive),
+            exact.mapped(np.positive),
             lambda s: 1,
             lambda s: 0.0,
             _by,

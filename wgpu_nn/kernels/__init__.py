@@ -20,7 +20,7 @@ from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.rows import run_rows
 from wgpu_nn.kernels.scan import FOLDS, run_scan
 from wgpu_nn.kernels.scatter import run_scatter_add
-from wgpu_nn.kernels.select import run_places
+from wgpu_nn.kernels.select import run_places, run_tallies
 from wgpu_nn.kernels.sort import run_sort
 from wgpu_nn.kernels.views import strided_slice
 from wgpu_nn.ops import OPS, Category
@@ -78,7 +78,8 @@ PLANNERS: dict[str, Planner] = {
     "gather": lambda site, op, xs, attrs, out: run_gather(site, xs[0], xs[1], attrs["axis"], out),
     "scatter_add": lambda site, op, xs, attrs, out: run_scatter_add(site, xs[0], xs[1], xs[2], attrs["axis"], out),
     **dict.fromkeys(FOLDS, lambda site, op, xs, attrs, out: run_scan(site, op, xs[0], attrs["axis"], out)),
-    "places": lambda site, op, xs, attrs, out: run_places(site, xs[0], out),
+    "tallies": lambda site, op, xs, attrs, out: run_tallies(site, xs[0], out),
+    "places": lambda site, op, xs, attrs, out: run_places(site, xs[0], xs[1], attrs["shape"], out),
     "argsort": lambda site, op, xs, attrs, out: run_sort(site, xs[0], attrs["axis"], attrs["descending"], out),
     "argtopk": lambda site, op, xs, attrs, out: run_sort(site, xs[0], attrs["axis"], attrs["largest"], out),
     **dict.fromkeys(("layer_norm", "layer_norm_grad", "rms_norm", "rms_norm_grad"), run_norm),

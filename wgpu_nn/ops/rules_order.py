@@ -7,8 +7,11 @@ from typing import cast
 
 from wgpu_nn.dtype import Int
 from wgpu_nn.errors import ShapeError
-from wgpu_nn.ops.rules import NUMBERS, DTypes
+from wgpu_nn.ops.rules import ANY, NUMBERS, DTypes
 from wgpu_nn.ops.spec import Attrs, Operand, Spec, tensor
+from wgpu_nn.shape import Shape, size
+
+SPAN = 2048  # elements of a slice, of which tallies and places are made
 
 
 def scan(op: str, xs: Sequence[Operand], attrs: Attrs, dtypes: DTypes) -> Spec:
@@ -26,8 +29,19 @@ def argtopk(op: str, xs: Sequence[Operand], attrs: Attrs, dtypes: DTypes) -> Spe
     return Spec((*x.shape[:axis], k, *x.shape[axis + 1 :]), dtypes[Int])
 
 
+def tallies(op: str, xs: Sequence[Operand], attrs: Attrs, dtypes: DTypes) -> Spec:
+    x = tensor(op, xs[0], *ANY)
+    if len(x.shape) != 1:
+        raise ShapeError(f"{op}: expected a tensor of rank 1, got {x}; reshape it")
+    return Spec((-(-x.shape[0] // SPAN),), dtypes[Int])
+
+
 def places(op: str, xs: Sequence[Operand], attrs: Attrs, dtypes: DTypes) -> Spec:
-    counts, count = tensor(op, xs[0], Int), cast(int, attrs["count"])
-    if len(counts.shape) != 1 or not 0 <= count <= counts.shape[0]:
-        raise ShapeError(f"{op}: expected running counts of rank 1, up to {count}, got {counts}")
-    return Spec((count,), dtypes[Int])
+    x, ends = tensor(op, xs[0], *ANY), tensor(op, xs[1], Int)
+    shape, count = cast(Shape, attrs["shape"]), cast(int, attrs["count"])
+    if x.shape != (size(shape),) or ends.shape != (-(-x.shape[0] // SPAN),) or not 0 <= count <= x.shape[0]:
+        raise ShapeError(
+            f"{op}: expected the {size(shape)} elements of {list(shape)} in rank 1, the tallies of these, and a count of "
+            f"them, got {x}, {ends} and {count}"
+        )
+    return Spec((count, len(shape)), dtypes[Int])

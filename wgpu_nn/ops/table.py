@@ -78,7 +78,8 @@ for name in ("cumsum", "cumprod", "cummax", "cummin"):
     register(name, ROUTINE, 1, rules_order.scan)
 register("argsort", ROUTINE, 1, rules_order.argsort)
 register("argtopk", ROUTINE, 1, rules_order.argtopk)  # the first k of argsort
-register("places", ROUTINE, 1, rules_order.places)  # running counts: where they step up
+register("tallies", ROUTINE, 1, rules_order.tallies)  # how many are other than 0, up to the end of each slice
+register("places", ROUTINE, 2, rules_order.places)  # x, tallies: the indices of those other than 0, a row each
 
 # q, k, v, mask: scaled dot-product attention, and the log-sum-exp of each row's scores behind it, flat in one tensor.
 register("attention", ROUTINE, (3, 4), rules_attention.attention)

@@ -12,6 +12,8 @@ from wgpu_nn.dtype import Bool, Float, Int
 from wgpu_nn.errors import KindError, ShapeError
 from wgpu_nn.tensor.composites import Composites
 
+_LARGEST = 2**31 - 1  # of the Ints that GPUs have
+
 
 class Selections(Composites):
     """What a Tensor can do with the order of its elements, and with those that it picks."""
@@ -43,14 +45,7 @@ class Selections(Composites):
 
         Waits for the device, to read the count; a captured function cannot.
         """
-        place = (self if self.kind is Bool else self != 0)._places()
-        columns: list[Self] = []
-        for n in reversed(self.shape):
-            columns.insert(0, (place % n).unsqueeze(1))
-            place = place // n
-        if not columns:
-            return place.reshape(place.size, 1).narrow(1, 0, 0)
-        return self.run("cat", *columns, axis=1)
+        return self._places(self.shape)
 
     def masked_select(self, mask: Self) -> Self:
         """The elements where the Bool ``mask`` is true, of rank 1, in row-major order; shapes broadcast.
@@ -60,7 +55,9 @@ class Selections(Composites):
         if mask.kind is not Bool:
             raise KindError(f"masked_select: expected a Bool mask, got {mask.kind}; compare it with something")
         shape = shapes.broadcast("masked_select", self.shape, mask.shape)
-        return self.expand(shape)._flat().gather(0, mask.expand(shape)._places())
+        x, picked = (y if y.shape == shape else y.expand(shape) for y in (self, mask))
+        places = picked._places((picked.size,))
+        return x._flat().gather(0, places.reshape(places.shape[0]))
 
     # --- counts ----------------------------------------------------------------------------------------------------
     def bincount(self, minlength: int = 0, length: int | None = None) -> Self:
@@ -74,13 +71,16 @@ class Selections(Composites):
         if n is None:
             n = minlength
             if self.size:
-                low, high = self.run("cat", self.min().reshape(1), self.max().reshape(1), axis=0).numpy().tolist()
-                if low < 0:
+                # One number says both: negative elements count as the largest of all Ints.
+                most = int((self < 0).where(_LARGEST, self).max().numpy())
+                if most == _LARGEST and (low := int(self.min().numpy())) < 0:
                     raise ShapeError(
                         f"bincount: expected elements of 0 or more, got {low}; give a length to leave it out"
                     )
-                n = max(minlength, high + 1)
-        return self._flat()._counts(n)
+                n = max(minlength, most + 1)
+            return self._flat()._counts(n)
+        # A place behind the last takes what is beyond; a negative one counts from the end.
+        return self.maximum(-1).minimum(n)._flat()._counts(n + 1).narrow(0, 0, n)
 
     def histogram(self, bins: int, low: float, high: float) -> Self:
         """[...] -> [bins] Int: how many elements lie in each of ``bins`` equal parts of [low, high].
@@ -94,20 +94,20 @@ class Selections(Composites):
             raise KindError(f"histogram: expected a Float tensor, got {self.kind}; convert it with .float()")
         x = self._flat()
         place = ((x - low) * (bins / (high - low))).floor().cast(self.run("arange", 0, 1, shape=(0,)).dtype)
-        return ((x >= low) & (x <= high)).where(place.minimum(bins - 1), bins)._counts(bins)
+        return ((x >= low) & (x <= high)).where(place.minimum(bins - 1), bins)._counts(bins + 1).narrow(0, 0, bins)
 
     def _flat(self) -> Self:
-        return self.reshape(self.size)
+        return self if self.rank == 1 else self.reshape(self.size)
 
-    def _places(self) -> Self:
-        """Return the places of this Bool tensor's truths in row-major order; waits for their number."""
-        truths = self._flat()
-        sums = truths.where(1, 0).cumsum(0) if self.size else truths.where(1, 0)
-        count = int(sums.narrow(0, self.size - 1, 1).numpy()[0]) if self.size else 0
-        return self.run("places", sums, count=count)
+    def _places(self, shape: tuple[int, ...]) -> Self:
+        """[count, len(shape)]: the indices of the elements other than 0, were they of ``shape``; waits for their number."""
+        x = self._flat()
+        tallies = self.run("tallies", x)
+        slices = tallies.size
+        count = int(tallies.narrow(0, slices - 1, 1).numpy()[0]) if slices else 0
+        return self.run("places", x, tallies, shape=shape, count=count)
 
     def _counts(self, n: int) -> Self:
-        """Return how often each of 0 .. n - 1 occurs in this Int tensor of rank 1."""
-        known = ((self >= 0) & (self < n)).where(self, n)
+        """Return how often each of 0 .. n - 1 occurs in this Int tensor of rank 1, which has no others."""
         ones = self.run("full", 1, shape=(1,), dtype=self.dtype).expand(self.size)
-        return self.run("full", 0, shape=(n + 1,), dtype=self.dtype).scatter_add(0, known, ones).narrow(0, 0, n)
+        return self.run("full", 0, shape=(n,), dtype=self.dtype).scatter_add(0, self, ones)
