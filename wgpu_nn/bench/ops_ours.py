@@ -47,11 +47,6 @@ def _there_and_back(f: Function, g: Tensor, *xs: Tensor) -> Tensor:
     return functools.reduce(operator.add, (found[x] for x in given))
 
 
-def _layer_norm(x: Tensor) -> Tensor:
-    centred = x - x.mean(1, keepdim=True)
-    return centred * ((centred * centred).mean(1, keepdim=True) + EPSILON).rsqrt()
-
-
 def _chain(item: Item, x: Tensor) -> Tensor:
     for _ in range(item.sizes[0]):
         x = x + 1.0
@@ -71,8 +66,8 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "sum columns": lambda item, x: x.sum(0),
     "softmax": lambda item, x: x.softmax(1),
     "log_softmax": lambda item, x: x.log_softmax(1),
-    "layer_norm": lambda item, x: _layer_norm(x),
-    "rms_norm": lambda item, x: x * ((x * x).mean(1, keepdim=True) + EPSILON).rsqrt(),
+    "layer_norm": lambda item, x: x.layer_norm(epsilon=EPSILON),
+    "rms_norm": lambda item, x: x.rms_norm(epsilon=EPSILON),
     "softmax, forward and backward": lambda item, g, x: _there_and_back(lambda x: x.softmax(1), g, x),
     "attention": lambda item, q, k, v: scaled_dot_product_attention(q, k, v),
     "attention, forward and backward": lambda item, g, *qkv: _there_and_back(scaled_dot_product_attention, g, *qkv),
