@@ -28,8 +28,9 @@ SUMS = 80
 # come from the L1 cache all but once: g would else be read from L2 once an input channel, and that bandwidth be the limit.
 TEAM, CHANNELS, THREADS = 32, 4, 128
 CHUNK = 8  # vectors that a workgroup adds up at a time: as many numbers as a team has invocations, in 16 KiB
-# Workgroups enough for two waves on a large GPU, slices that are still cheap to add up, and turns that pay for adding up.
-GROUPS, SLICES, TURNS = 1024, 512, 2
+# Workgroups enough for two waves on a large GPU, slices that are still cheap to add up, and turns of one slice (a strip for
+# each invocation, well below a microsecond) that take no longer than the launch that adds up several.
+GROUPS, SLICES, ALONE = 1024, 512, 4
 
 Pair = tuple[int, int]
 
@@ -354,7 +355,8 @@ def run_weight_tiles(
     strips = n * strips_high * ow
     # The number of slices depends on the shape alone, so that sums are the same each time.
     turns = -(-strips // tile.lanes)
-    per_slice = tile.lanes * max(TURNS, -(-turns // min(SLICES, -(-GROUPS // tiles))))
+    wanted = 1 if turns <= ALONE else min(SLICES, -(-GROUPS // tiles))
+    per_slice = tile.lanes * -(-turns // wanted)
     slices = -(-strips // per_slice)
     whole = out if both is None else both
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
