@@ -31,9 +31,9 @@ class Out:
         self.element = element
 
 
-def needs(file: str) -> list[str]:
+def needs(file: str, written: str = "") -> list[str]:
     """Return the names that a body says its header must supply."""
-    comments = re.match(r"(?://[^\n]*\n)+", body(file))
+    comments = re.match(r"(?://[^\n]*\n)+", written or body(file))
     assert comments and "needs:" in comments[0], f"{file} does not say what it needs"
     return re.findall(r"\w+", comments[0].split("needs:")[1])
 
@@ -48,8 +48,9 @@ def run(
     sizes: Mapping[str, int] | None = None,
     text: str = "",
     elements: Mapping[str, str] | None = None,
+    written: str = "",
 ) -> np.ndarray:
-    """Launch ``shaders/<file>.wgsl`` and return what it wrote to its one Out.
+    """Launch ``shaders/<file>.wgsl``, or a body that ``file`` has ``written``, and return what it wrote to its one Out.
 
     ``constants`` become WGSL constants, ``sizes`` functions that return a u32, ``text`` is appended as it is, and
     ``elements`` gives a buffer's element type where it is not that of its array.
@@ -65,7 +66,7 @@ def run(
     if sizes:
         lines.append(words(tuple(sizes), tuple(sizes.values())))
     lines.append(text)
-    wanted = needs(file)
+    wanted = needs(file, written)
     header = "\n".join(lines)
     lines += [
         hook for name, hook in _HOOKS.items() if name in wanted and not re.search(rf"(?:fn|const) {name}\b", header)
@@ -74,7 +75,7 @@ def run(
     missing = [n for n in wanted if not re.search(rf"(?:fn|const|alias|struct) {n}\b", header)]
     assert not missing, f"{file} needs {missing}"
     access = "".join("w" if isinstance(b, Out) else "r" for b in buffers.values())
-    kernel = assemble(f"{file} alone {next(_serial)}", file, header, access, False)
+    kernel = assemble(f"{file} alone {next(_serial)}", file, header, access, False, written)
     leases = []
     out = None
     for value in buffers.values():

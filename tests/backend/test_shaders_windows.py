@@ -115,38 +115,6 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("sums", [False, True], ids=["weight", "weight and bias"])
-@pytest.mark.parametrize("row", WINDOWS, ids=["groups", "padded"])
-def test_a_shared_weight_gradient_sums_pixels_through_workgroup_memory(row: Any, sums: bool, gpu: Gpu) -> None:
-    shape, weight, stride, padding, dilation, groups = row
-    (n, c, h, w), (o, ci, kh, kw) = shape, weight
-    oh, ow = (
-        (size + sum(p) - d * (k - 1) - 1) // s + 1
-        for size, p, d, k, s in zip((h, w), padding, dilation, (kh, kw), stride, strict=True)
-    )
-    x, g = given(*shape), given(n, o, oh, ow, seed=2)
-    columns, blocks, pixels, per_slice = ci * kh * kw, -(-(o // groups) // 8), n * oh * ow, 11
-    slices, tiles = -(-pixels // per_slice), -(-columns // 8) * blocks * groups
-    size = o * columns
-    sizes = {
-        "items": slices * tiles, "pixels_per_slice": per_slice, "slice_size": size + o, "sums_start": size,
-        "pixels": pixels, "height": h, "width": w, "out_h": oh, "out_w": ow, "pad_top": padding[0][0],
-        "pad_left": padding[1][0], "in_channels": c, "out_channels": o, "group_in": ci, "group_out": o // groups,
-        "group_blocks": blocks, "columns": columns, "column_blocks": -(-columns // 8),
-    }  # fmt: skip
-    constants = window_of((kh, kw), stride, dilation, PADDED=padding != ((0, 0), (0, 0)), SUMS=sums)
-    buffers = {"source": x, "grad": g, "out": Out((slices, size + o))}
-    out = run(gpu, "conv2d_weight_grad_shared", buffers, (slices * tiles, 1, 1), constants=constants, sizes=sizes)
-    options: Any = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
-    np.testing.assert_allclose(out[:, :size].sum(axis=0).reshape(weight), want, rtol=1e-5, atol=2e-5)
-    if sums:
-        bias = g.astype(np.float64).sum(axis=(0, 2, 3))
-        np.testing.assert_allclose(out[:, size:].sum(axis=0), bias, rtol=1e-5, atol=2e-5)
-    else:
-        assert (out[:, size:] == -77).all()
-
-
 POOLS = [((2, 3, 6, 7), (2, 2), (2, 2), ((0, 0), (0, 0))), ((1, 2, 5, 5), (3, 2), (1, 2), ((1, 1), (1, 0)))]
 
 

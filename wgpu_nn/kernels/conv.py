@@ -16,6 +16,7 @@ from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.weight_tile import fits, run_weight_tiles
 from wgpu_nn.shape import Shape, size
 
 Pair = tuple[int, int]
@@ -280,11 +281,10 @@ _WEIGHT_WORDS = [
 
 
 class WeightGradKey(NamedTuple):
-    """What distinguishes kernels of the weight gradient; ``sums`` adds that of the bias."""
+    """What distinguishes kernels of the weight gradient without workgroup memory; ``sums`` adds that of the bias."""
 
     window: Window
     sums: bool
-    shared: bool  # one tile a workgroup, not an invocation
 
 
 @functools.cache
@@ -292,14 +292,12 @@ def weight_grad_kernel(key: WeightGradKey, values: Words | None) -> Kernel:
     """Return the kernel of the weight gradient over one slice of rows."""
     stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
     sums = f"const SUMS = {str(key.sums).lower()};"
-    names = [n.replace("parts", "pixels") for n in _WEIGHT_WORDS] if key.shared else _WEIGHT_WORDS
-    header = "\n".join([bindings(stored, values is None), _constants(key.window), sums, words(tuple(names), values)])
-    body = "conv2d_weight_grad_shared" if key.shared else "conv2d_weight_grad"
-    return assemble("conv2d_weight_grad", body, header, "rrw", values is None)
+    text = words(tuple(_WEIGHT_WORDS), values)
+    header = "\n".join([bindings(stored, values is None), _constants(key.window), sums, text])
+    return assemble("conv2d_weight_grad", "conv2d_weight_grad", header, "rrw", values is None)
 
 
 SLICED = 1024  # invocations that a weight gradient is spread over on a software adapter
-GROUPS = 512  # workgroups on a GPU
 
 
 def bias_place(shape: Shape) -> int:
@@ -326,9 +324,8 @@ def run_weight_grad(
     if shape[0] // groups <= FEW:
         run_filter_grad(site, x, g, out, attrs, both, bias_place(shape))
         return
-    shared = not site.target.software and site.target.invocations >= 64
     padded = max(top, bottom, left, right) > 0
-    workgroup = 64 if shared else site.target.workgroup
+    workgroup = site.target.workgroup
     window = Window((shape[2], shape[3]), attrs["stride"], attrs["dilation"], padded, workgroup)
     (n, c, height, width), (_, o, oh, ow) = x.shape, g.shape
     whole = out if both is None else both
@@ -342,15 +339,17 @@ def run_weight_grad(
         if sliced[1] > 1:
             run_reduce(site, "sum", partial, (0,), whole)
         return
+    if fits(site.target):
+        run_weight_tiles(site, x, g, out, attrs, both, bias_place(shape))
+        return
     columns, group_out = shape[1] * shape[2] * shape[3], o // groups
     column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
     tiles = column_blocks * group_blocks * groups
-    # Slices are of parts of rows, or of pixels where a workgroup shares them; their number depends on the shape alone.
+    # Slices are of parts of rows; their number depends on the shape alone.
     per_row = -(-ow // PART)
     part = -(-ow // per_row)
-    lines = n * oh * (ow if shared else per_row)
-    wanted = min(-(-lines // (64 * 4)), -(-GROUPS // tiles)) if shared else min(lines, -(-SLICED // tiles))
-    per_slice = -(-lines // max(wanted, 1))
+    lines = n * oh * per_row
+    per_slice = -(-lines // min(lines, -(-SLICED // tiles)))
     if site.target.software:
         per_slice = min(per_slice, MOST_TURNS // (part + 1))
     slices = -(-lines // per_slice)
@@ -360,7 +359,7 @@ def run_weight_grad(
         *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),
         *(group_out, group_blocks, columns, column_blocks, per_row, part),
     )
-    key = WeightGradKey(window, both is not None, shared)
-    site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(items if shared else -(-items // workgroup)))
+    key = WeightGradKey(window, both is not None)
+    site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(-(-items // workgroup)))
     if slices > 1:
         run_reduce(site, "sum", partial, (0,), whole)
