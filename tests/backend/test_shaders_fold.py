@@ -80,8 +80,8 @@ def test_reduce_folds_slices_of_rows_wherever_they_start(
     constants = {"WORKGROUP": 8, "SPAN": span, **({"LANES": lanes} if file == "reduce_rows" else {})}
     text = SUM + VALUES[span] + loads("sum", "f32", span)
     buffers = {"source": padded(x), "out": Out((slices, 5))}
-    more = {"elements": {"source": ELEMENT[span]}}
-    out = run(gpu, file, buffers, (3, 5, 1), constants=constants, sizes=sizes, text=text, **more)
+    elements = {"source": ELEMENT[span]}
+    out = run(gpu, file, buffers, (3, 5, 1), constants=constants, sizes=sizes, text=text, elements=elements)
     want = [part.sum(axis=1) for part in np.array_split(rows.astype(np.float64), slices, axis=1)]
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-5)
 
@@ -113,8 +113,8 @@ def test_reduce_folds_slices_of_columns(
     constants = {"WORKGROUP": 8, "SPAN": span, **extra}
     text = SUM + width + VALUES[span] + loads("sum", "f32", span)
     buffers = {"source": padded(x), "out": Out((slices, columns))}
-    more = {"elements": {"source": ELEMENT[span]}}
-    out = run(gpu, file, buffers, (4, 33, 1), constants=constants, sizes=sizes, text=text, **more)
+    elements = {"source": ELEMENT[span]}
+    out = run(gpu, file, buffers, (4, 33, 1), constants=constants, sizes=sizes, text=text, elements=elements)
     want = [part.sum(axis=0) for part in np.array_split(x.astype(np.float64), slices, axis=0)]
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-5)
 
