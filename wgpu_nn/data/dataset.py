@@ -33,7 +33,9 @@ class InMemory(Dataset, Protocol):
     """A data set that knows whether it holds all items in memory, and gives the same ones each time."""
 
     @property
-    def in_memory(self) -> bool: ...
+    def in_memory(self) -> bool:
+        """Whether all items are in memory, the same ones each time."""
+        ...
 
 
 def in_memory(dataset: Dataset) -> bool:

@@ -28,6 +28,7 @@ def scaled_dot_product_attention(
     attend to, a Float one is added to the scores. ``causal`` lets query i attend to keys 0 to i, as PyTorch's does also
     where there are more keys than queries. ``scale`` is 1 / sqrt(d) unless given. The result of a query that may attend
     to nothing is 0, and so are its gradients. Second derivatives, and the gradient of a Float mask, do store all scores.
+    Shapes that do not fit each other raise ShapeError.
 
     Source: Dao, FlashAttention-2, 2023.
     """
@@ -109,7 +110,7 @@ class MultiHeadAttention(Module):
         """[batch, queries, d_model], twice [batch, keys, d_model] -> [batch, queries, d_model].
 
         ``mask_pad`` [batch, keys] says which keys are no padding, ``mask_attn`` [batch or 1, queries, keys] which keys a
-        query may attend to.
+        query may attend to. Raises ShapeError where keys and values differ in number.
         """
         if key.shape[:2] != value.shape[:2]:
             raise ShapeError(

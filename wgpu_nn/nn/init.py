@@ -17,6 +17,7 @@ class Constant(Config):
     type: Literal["constant"] = "constant"
 
     def draw(self, shape: Shape, fan_in: int, fan_out: int, device: Device) -> Tensor:
+        """Return a Float tensor of ``shape``, drawn on ``device``."""
         return full(shape, float(self.value), device)
 
 
@@ -28,6 +29,7 @@ class Uniform(Config):
     type: Literal["uniform"] = "uniform"
 
     def draw(self, shape: Shape, fan_in: int, fan_out: int, device: Device) -> Tensor:
+        """Return a Float tensor of ``shape``, drawn on ``device``."""
         return rand(shape, device) * (self.high - self.low) + self.low
 
 
@@ -39,6 +41,7 @@ class Normal(Config):
     type: Literal["normal"] = "normal"
 
     def draw(self, shape: Shape, fan_in: int, fan_out: int, device: Device) -> Tensor:
+        """Return a Float tensor of ``shape``, drawn on ``device``."""
         return randn(shape, device) * self.std + self.mean
 
 
@@ -53,6 +56,7 @@ class KaimingUniform(Config):
     type: Literal["kaiming_uniform"] = "kaiming_uniform"
 
     def draw(self, shape: Shape, fan_in: int, fan_out: int, device: Device) -> Tensor:
+        """Return a Float tensor of ``shape``, drawn on ``device``."""
         bound = self.gain * math.sqrt(3 / max(fan_out if self.fan_out_only else fan_in, 1))
         return rand(shape, device) * (2 * bound) - bound
 
@@ -65,6 +69,7 @@ class KaimingNormal(Config):
     type: Literal["kaiming_normal"] = "kaiming_normal"
 
     def draw(self, shape: Shape, fan_in: int, fan_out: int, device: Device) -> Tensor:
+        """Return a Float tensor of ``shape``, drawn on ``device``."""
         return randn(shape, device) * (self.gain / math.sqrt(max(fan_out if self.fan_out_only else fan_in, 1)))
 
 
@@ -75,6 +80,7 @@ class XavierUniform(Config):
     type: Literal["xavier_uniform"] = "xavier_uniform"
 
     def draw(self, shape: Shape, fan_in: int, fan_out: int, device: Device) -> Tensor:
+        """Return a Float tensor of ``shape``, drawn on ``device``."""
         bound = self.gain * math.sqrt(6 / max(fan_in + fan_out, 1))
         return rand(shape, device) * (2 * bound) - bound
 
@@ -86,6 +92,7 @@ class XavierNormal(Config):
     type: Literal["xavier_normal"] = "xavier_normal"
 
     def draw(self, shape: Shape, fan_in: int, fan_out: int, device: Device) -> Tensor:
+        """Return a Float tensor of ``shape``, drawn on ``device``."""
         return randn(shape, device) * (self.gain * math.sqrt(2 / max(fan_in + fan_out, 1)))
 
 

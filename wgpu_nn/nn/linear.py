@@ -18,7 +18,7 @@ class Linear(Module):
     bias: Param | None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., d_input] -> [..., d_output]."""
+        """[..., d_input] -> [..., d_output]; ShapeError for other features."""
         if not x.rank or x.shape[-1] != self.weight.shape[0]:
             raise ShapeError(f"linear: expected {self.weight.shape[0]} features on the last axis, got {list(x.shape)}")
         out = x.matmul(self.weight.value)

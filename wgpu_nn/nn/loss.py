@@ -29,7 +29,7 @@ class CrossEntropyLoss(Module):
     reduction: Reduction
 
     def forward(self, logits: Tensor[2], targets: Tensor[1, Int]) -> Tensor:
-        """[batch, classes], [batch] Int -> [], or [batch] without reduction."""
+        """[batch, classes], [batch] Int -> [], or [batch] without reduction; ShapeError where batches differ."""
         if logits.shape[0] != targets.shape[0]:
             raise ShapeError(
                 f"cross_entropy: expected a target for each of {logits.shape[0]} rows, got {targets.shape[0]}"
@@ -57,7 +57,7 @@ class MseLoss(Module):
     reduction: Reduction
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """[...], [...] -> [], or [...] without reduction."""
+        """[...], [...] -> [], or [...] without reduction; ShapeError where shapes differ."""
         if prediction.shape != target.shape:
             raise ShapeError(f"mse: expected equal shapes, got {list(prediction.shape)} and {list(target.shape)}")
         return _reduce((prediction - target).square(), self.reduction)

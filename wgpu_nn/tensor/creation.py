@@ -28,7 +28,8 @@ def _shape(sizes: Sizes) -> Shape:
 def tensor(data: Any, device: Device | None = None, kind: Kind | None = None) -> Tensor:
     """Return a tensor of numbers, nested lists or an array; its kind is that of the data unless one is named.
 
-    The device decides the element type: f32 and i32 on GPUs. Ints beyond i32 raise.
+    The device decides the element type: f32 and i32 on GPUs. Elements that are no numbers, and Ints beyond the device's,
+    raise KindError.
     """
     if isinstance(data, Tensor):
         moved = data.to(_on(device))
@@ -50,19 +51,19 @@ def tensor(data: Any, device: Device | None = None, kind: Kind | None = None) ->
 
 
 def full(sizes: Sizes, value: Scalar, device: Device | None = None, kind: Kind | None = None) -> Tensor:
-    """Return a tensor of ``sizes`` filled with ``value``, of its kind."""
+    """[*sizes] of the kind of ``value``, or of ``kind``: every element ``value``."""
     where = _on(device)
     dtype = where.dtype(kind or kind_of_scalar(value))
     return Tensor(where, where.backend.run("full", value, shape=_shape(sizes), dtype=dtype))
 
 
 def zeros(sizes: Sizes, device: Device | None = None, kind: Kind = Float) -> Tensor:
-    """Return zeros (false for Bool)."""
+    """[*sizes]: zeros (false for Bool)."""
     return full(sizes, False if kind is Kind.BOOL else 0, device, kind)
 
 
 def ones(sizes: Sizes, device: Device | None = None, kind: Kind = Float) -> Tensor:
-    """Return ones (true for Bool)."""
+    """[*sizes]: ones (true for Bool)."""
     return full(sizes, True if kind is Kind.BOOL else 1, device, kind)
 
 
@@ -77,7 +78,7 @@ def ones_like(x: Tensor) -> Tensor:
 
 
 def arange(start: int, stop: int | None = None, step: int = 1, device: Device | None = None) -> Tensor:
-    """Return the Ints from ``start`` (or 0) up to but without ``stop``, ``step`` apart."""
+    """[n] Int: from ``start`` (or 0) up to but without ``stop``, ``step`` apart; a step of 0 raises ShapeError."""
     first, last = (0, start) if stop is None else (start, stop)
     if step == 0:
         raise ShapeError("arange: expected a step other than 0")
@@ -98,33 +99,38 @@ def _random(op: str, sizes: Sizes, device: Device | None) -> Tensor:
 
 
 def rand(sizes: Sizes, device: Device | None = None) -> Tensor:
-    """Return uniform numbers in [0, 1), multiples of 2^-24, from the device's generator."""
+    """[*sizes] Float: uniform in [0, 1), multiples of 2^-24, from the device's generator."""
     return _random("uniform", sizes, device)
 
 
 def randn(sizes: Sizes, device: Device | None = None) -> Tensor:
-    """Return standard normal numbers from the device's generator."""
+    """[*sizes] Float: standard normal, from the device's generator."""
     return _random("normal", sizes, device)
 
 
 def bernoulli(sizes: Sizes, probability: float, device: Device | None = None) -> Tensor:
-    """Return a Bool tensor, each element true with ``probability``."""
+    """[*sizes] Bool: each true with ``probability``, from the device's generator."""
     return rand(sizes, device) < probability
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join tensors along an axis that they have."""
+    """Tensors of one element type joined along axis ``dim``: [.., a, ..], [.., b, ..] -> [.., a + b, ..].
+
+    Raises ShapeError for none, or where other axes differ, and KindError where element types do.
+    """
     if not tensors:
-        raise ShapeError("cat: expected at least one tensor")
+        raise ShapeError("cat: expected at least one tensor, got none; give it some")
     first = tensors[0]
     return first.run("cat", *tensors, axis=shapes.axis("cat", dim, first.rank))
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join tensors of one shape along a new axis."""
+    """n tensors of one shape [..] joined along a new axis ``dim``: [.., n, ..]. Raises as ``cat`` does."""
+    if not tensors:
+        raise ShapeError("stack: expected at least one tensor, got none; give it some")
     return cat([t.unsqueeze(dim) for t in tensors], dim if dim >= 0 else dim + tensors[0].rank + 1)
 
 
 def where(condition: Tensor, x: Tensor | Scalar, y: Tensor | Scalar) -> Tensor:
-    """Return ``x`` where ``condition`` is true, else ``y``."""
+    """``x`` where the Bool ``condition`` is true, else ``y``; shapes broadcast. Other conditions raise KindError."""
     return condition.where(x, y)

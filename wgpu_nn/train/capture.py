@@ -95,7 +95,7 @@ class Options:
 
 
 class Captured(Generic[P, R]):
-    """A captured function; see ``capture``."""
+    """A captured function, called like the function itself; see ``capture``."""
 
     def __init__(self, fn: Callable[P, R], options: Options) -> None:
         functools.update_wrapper(self, fn)
@@ -256,7 +256,7 @@ def capture(
     ``check`` also launches the ops one by one at every call, slowly, and raises CaptureError naming the first op that
     differs. ``most`` bounds the number of signatures kept. With ``calls_per_submit`` above 1 so many calls go to the GPU
     together, in one submit, which is what a loop of small steps spends most of its host time on; a read or a sync
-    sends those that wait.
+    sends those that wait. Raises CaptureError, naming op and line, where the function reads a value.
     """
     if most < 1 or calls_per_submit < 1:
         raise CaptureError(

@@ -10,7 +10,7 @@ from wgpu_nn.tensor import Device, Tensor, tensor
 
 
 class DeviceDataset:
-    """Arrays of one length, uploaded once.
+    """Arrays of one length, uploaded once; none, empty ones and other lengths raise DataError.
 
     Inside a captured step ``batch(indices)`` is a gather like any other op::
 
@@ -33,7 +33,10 @@ class DeviceDataset:
         return len(self.tensors[0])
 
     def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """[n] Int -> the elements that ``indices`` name, of every array; one out of range gives NaN, or 0 for Ints."""
+        """[n] Int -> the elements that ``indices`` name, of every array; one out of range gives NaN, or 0 for Ints.
+
+        Other indices raise KindError.
+        """
         if indices.kind is not Int or indices.rank != 1:
             raise KindError(f"DeviceDataset: expected Int indices of rank 1, got {indices.kind} {list(indices.shape)}")
         return tuple(t.index_select(0, indices) for t in self.tensors)
