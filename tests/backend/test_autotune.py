@@ -278,3 +278,66 @@ def test_a_captured_function_is_tuned_once_and_agrees_with_the_rules(
     assert "matmul 1 x 16 x 16 x 512" in (tmp_path / "a.json").read_text()
     assert len(f.steps) == 2
     assert launched(device.gpu, lambda: f(a, b)) == f.steps[-1].step.launches
+
+
+CONVOLUTIONS = [
+    # x, weight and window: strips and filters; direct and tiles; blocks, in one group and in two
+    ((2, 3, 9, 8), (5, 3, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    ((3, 12, 10, 11), (20, 12, 3, 2), {"stride": (2, 1), "padding": ((0, 2), (1, 0))}),
+    ((2, 64, 9, 12), (64, 32, 1, 1), {"groups": 2}),
+]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("op", ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"])
+def test_every_candidate_of_a_convolution_agrees_with_float64(
+    device: Device, exact: Device, op: str, case: Any, rng: np.random.Generator
+) -> None:
+    x_shape, w_shape, more = case
+    window = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1} | more
+    x, w, b = (rng.uniform(-1, 1, s).astype(np.float32) for s in (x_shape, w_shape, w_shape[:1]))
+
+    def run(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        out = x.run("conv2d", x, w, b, **window)
+        if op == "conv2d":
+            return (out.relu(),)
+        g = out * 0 + 0.5 * out.cos()
+        if op == "conv2d_input_grad":
+            return (out.run(op, g, w, shape=x_shape, **window).relu(),)
+        return out.run(op, x, g, shape=w_shape, **window), g.sum((0, 2, 3))
+
+    wanted = [t.numpy() for t in run(*(tensor(v, exact) for v in (x, w, b)))]
+    given = [tensor(v, device) for v in (x, w, b)]
+    names: set[str] = set()
+    for forced in every_candidate(device):
+        for got, want in zip(capture(lambda x, w, b: run(x, w, b))(*given), wanted, strict=True):
+            np.testing.assert_allclose(got.numpy(), want, 1e-4, 1e-4, err_msg=str(forced.names))
+        names |= set(forced.names)
+    assert len(names) > 1
+
+
+def test_a_training_step_is_tuned_and_agrees_with_the_rules(device: Device, rng: np.random.Generator) -> None:
+    from wgpu_nn.nn import Conv2dConfig
+    from wgpu_nn.optim import SgdConfig
+
+    device.root.tuner = Tuner(device.gpu, device.root.target, lambda: Choices(None, {}))  # pyright: ignore
+    x = tensor(rng.uniform(-1, 1, (4, 32, 9, 9)).astype(np.float32), device.autodiff())
+
+    def losses() -> list[float]:
+        device.seed(1)
+        layer = Conv2dConfig(channels=(32, 40), kernel_size=(3, 3)).init(device.autodiff())
+        optimizer = SgdConfig(lr=0.1).init()
+
+        @capture(state=[layer, optimizer])
+        def step(x: Tensor) -> Tensor:
+            loss = layer.forward(layer.forward(x)[:, :32].relu()).square().mean()
+            optimizer.step(layer, loss.backward())
+            return loss.inner()
+
+        return [step(x).item() for _ in range(3)]
+
+    with switches.autotune.set("off"):
+        rules = losses()
+    np.testing.assert_allclose(losses(), rules, 1e-5)
+    families = {k.split()[0] for k in device.root.tuner._choices._known}  # pyright: ignore
+    assert {"conv2d", "conv2d_weight_grad"} <= families

@@ -11,8 +11,9 @@ from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.plan import Chooser, Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
-from wgpu_nn.kernels.conv import bias_place, run_conv2d, run_input_grad, run_weight_grad
+from wgpu_nn.kernels.conv import run_conv2d, run_input_grad
 from wgpu_nn.kernels.conv3d import run_conv3d, run_input_grad3d, run_weight_grad3d
+from wgpu_nn.kernels.conv_weight import bias_place, run_weight_grad
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
 from wgpu_nn.kernels.matmul import run_matmul

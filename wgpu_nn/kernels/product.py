@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wgpu_nn.kernels.block import LARGE, MIDDLE, SHORTEST, SMALL, WIDE, Block, choose_block
+from wgpu_nn.kernels.block import Block, choose_block, fitting_blocks
 from wgpu_nn.kernels.fused import Chain
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View
 from wgpu_nn.shape import Shape, broadcast_strides, collapse, size
@@ -134,15 +134,8 @@ def _software(p: Product) -> Iterator[tuple[MatmulKey, int]]:
 
 
 def _gpu(site: Site, p: Product) -> Iterator[tuple[MatmulKey, int]]:
-    target = site.target
-    for sides, step in ((MIDDLE, 16), (LARGE, 16), (WIDE, 16), (SMALL, 16), (LARGE, 8), (MIDDLE, 8)):
-        block = Block(*sides, step, 1, *_by_inner(p))
-        if block.storage > target.storage and step > 8:
-            block = block._replace(step=8)
-        covered = p.count(block.rows, block.columns) * block.rows * block.columns
-        fits = block.threads <= target.invocations and block.storage <= target.storage
-        if fits and p.inner >= SHORTEST and covered <= 2 * p.rows * p.columns * p.batches:
-            yield _block(site, p, block)
+    for block in fitting_blocks(site.target, p.rows, p.columns, p.inner, *_by_inner(p)):
+        yield _block(site, p, block)
     for side in (8, 4):
         if p.count(4 * side, 4 * side) <= 4 * SPREAD:
             teams = _teams(site, side, p.inner)
