@@ -107,6 +107,15 @@ def test_once_measures_anew_what_is_known_and_only_once(gpu: Gpu, tmp_path: Path
     assert tuner_of(gpu, path).choose(TASK, candidates) == 1
 
 
+def test_an_adapter_without_timestamps_is_timed_by_the_clock(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(launches: object) -> list[float]:
+        raise AssertionError("timestamps were asked for")
+
+    monkeypatch.setattr(gpu, "features", gpu.features - {"timestamp-query"})
+    monkeypatch.setattr(gpu.stream, "timed", refused)
+    assert tuner_of(gpu).choose(TASK, named(slow, right)) == 1
+
+
 def test_off_leaves_it_to_the_rules(gpu: Gpu) -> None:
     with switches.autotune.set("off"):
         assert launched(gpu, lambda: tuner_of(gpu).choose(TASK, named(slow, right))) == 0
