@@ -11,6 +11,7 @@ from wgpu_nn.dtype import F32, DType, Float, Kind
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels import Grid, Target, Template, View, Words, whole
 from wgpu_nn.kernels.peak import run_peak
+from wgpu_nn.kernels.plan import Candidate, Task
 from wgpu_nn.ops import DEFAULT_DTYPES, infer
 from wgpu_nn.shape import Shape
 
@@ -36,6 +37,9 @@ class Plans:
         assert len(views) == len(kernel.access), kernel.name
         self.launches.append((kernel, words, grid))
         self.constant.append(template(key, words))
+
+    def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
+        return 0
 
     def run(self, op: str, operands: Sequence[Any], attrs: dict[str, Any]) -> View:
         """Plan one op."""

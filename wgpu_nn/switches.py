@@ -33,8 +33,50 @@ class Switch:
             self.on = before
 
 
+class Choice:
+    """A named setting with a few values: ``with choice.set("on"): ...`` for a block, ``choice.value = "on"`` for good."""
+
+    def __init__(self, variable: str, values: dict[str, str], meaning: str) -> None:
+        """Take what each of ``values`` means; the first is the default."""
+        self.variable, self.values, self.meaning = variable, values, meaning
+        self._value = self._known(os.environ.get(variable, "").lower() or next(iter(values)), variable)
+
+    def _known(self, value: str, what: str) -> str:
+        if value not in self.values:
+            known = ", ".join(f"{name} ({meaning})" for name, meaning in self.values.items())
+            raise ConfigError(f"{what}: expected {known}, got {value!r}; it decides {self.meaning}")
+        return value
+
+    @property
+    def value(self) -> str:
+        """The setting."""
+        return self._value
+
+    @value.setter
+    def value(self, value: str) -> None:
+        self._value = self._known(value, self.variable)
+
+    @contextmanager
+    def set(self, value: str) -> Iterator[None]:
+        """Set it for the length of a ``with`` block."""
+        before, self.value = self._value, value
+        try:
+            yield
+        finally:
+            self._value = before
+
+
 checked_shaders = Switch("WGPU_NN_CHECKED", False, "our own shaders run with bounds checks and loop limits")
 capture = Switch("WGPU_NN_CAPTURE", True, "captured functions are traced and replayed; off, they run as they are")
 fusion = Switch(
     "WGPU_NN_FUSION", True, "captured functions are fused; off, they launch op by op and equal eager mode bit for bit"
+)
+autotune = Choice(
+    "WGPU_NN_AUTOTUNE",
+    {
+        "off": "rules choose",
+        "on": "what is not known yet is measured, and remembered",
+        "once": "all is measured anew, once a process, and remembered",
+    },
+    "how captured functions choose among the variants of a kernel",
 )

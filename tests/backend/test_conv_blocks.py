@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from tests.plans import Plans
 from wgpu_nn import Device, tensor
 from wgpu_nn.backends.wgpu import Wgpu
-from wgpu_nn.kernels import conv, conv_runs, implicit
+from wgpu_nn.kernels import conv, conv_runs, conv_weight, implicit
 from wgpu_nn.kernels.block import MIDDLE, Block
 from wgpu_nn.kernels.plan import Target
 from wgpu_nn.nn import Conv2dConfig
@@ -36,21 +37,21 @@ def gpu(gpu_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Dev
     """A device of GPU kernels, on which no convolution is too small for blocks."""
     monkeypatch.setattr(implicit, "choose_block", lambda *of: Block(4, 8, 1, 2, 8, 1, *of[-2:]))
     monkeypatch.setattr(implicit, "LEAST", 1)
-    monkeypatch.setattr(conv, "run_runs", lambda *of: False)
+    monkeypatch.setattr(conv, "choose_runs", lambda *of: None)
     return gpu_variants["gpu"]
 
 
-def planned(monkeypatch: pytest.MonkeyPatch, name: str) -> list[bool]:
+def planned(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[bool]:
     """Return a list that receives whether each convolution was planned as a block product."""
     seen: list[bool] = []
-    run = getattr(conv, name)
+    run = getattr(module, name)
 
     def watched(*args: Any) -> Any:
         found = run(*args)
-        seen.append(found is not None and found is not False)
+        seen.append(found is not None)
         return found
 
-    monkeypatch.setattr(conv, name, watched)
+    monkeypatch.setattr(module, name, watched)
     return seen
 
 
@@ -58,7 +59,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, name: str) -> list[bool]:
 def test_a_convolution_and_its_gradients_agree_with_float64(
     gpu: Device, exact: Device, case: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, trust: str
 ) -> None:
-    forward, weight = planned(monkeypatch, "run_forward"), planned(monkeypatch, "weight_slices")
+    forward, weight = planned(monkeypatch, conv, "forward_block"), planned(monkeypatch, conv_weight, "weight_slices")
     x_shape, w_shape, more = case
     window = WINDOW | more
     x, w, b = (rng.standard_normal(s).astype(np.float32) for s in (x_shape, w_shape, w_shape[:1]))
@@ -90,7 +91,7 @@ def test_a_convolution_by_runs_agrees_with_float64(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(conv_runs, "choose_runs", lambda *of: seen.append(of) or sizes)
+    monkeypatch.setattr(conv, "choose_runs", lambda *of: seen.append(of) or sizes)
     x_shape, w_shape, more = case
     window = WINDOW | more
     x, w, b = (rng.standard_normal(s).astype(np.float32) for s in (x_shape, w_shape, w_shape[:1]))
@@ -113,7 +114,7 @@ def test_a_convolution_by_runs_agrees_with_float64(
 def test_runs_are_for_many_weights_and_many_pixels() -> None:
     def chosen(pixels: int, inner: int, outputs: int, tuned: bool = True) -> tuple[int, int] | None:
         site = Plans(Target(software=False, invocations=256, storage=16384), tuned)
-        return conv_runs.choose_runs(site, pixels, inner, outputs, 1)
+        return conv_runs.choose_runs(site, pixels, inner, 9, outputs, 1)
 
     assert chosen(1024 * 26 * 26, 144, 8) == (4, 8) and chosen(64 * 56 * 56, 576, 64) == (4, 16)
     assert chosen(1024 * 24 * 24, 72, 16) is None and chosen(64 * 26 * 26, 144, 8) is None

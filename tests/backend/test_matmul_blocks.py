@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wgpu_nn import Device, tensor
-from wgpu_nn.kernels import matmul
+from wgpu_nn.kernels import product
 from wgpu_nn.kernels.block import LARGE, MIDDLE, SMALL, Block, choose_block
 from wgpu_nn.kernels.plan import Target
 from wgpu_nn.tensor import Tensor
@@ -24,7 +24,7 @@ SHAPES = [(1, 1, 1), (65, 130, 18), (128, 256, 64), (7, 257, 33), (129, 64, 8)]
 def device(request: pytest.FixtureRequest, gpu_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Device:
     """A device whose products all run in one kind of block: the test's own, or the smallest."""
     sides = getattr(request, "param", BLOCKS[0])
-    monkeypatch.setattr(matmul, "choose_block", lambda *of: Block(*sides, *of[-2:]))
+    monkeypatch.setattr(product, "choose_block", lambda *of: Block(*sides, *of[-2:]))
     return gpu_variants["gpu"]
 
 

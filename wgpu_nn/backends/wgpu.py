@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn.backends.base import HostCallback, Pending, Present, Recorder, Traced, caller
+from wgpu_nn.backends.choices import known_choices
+from wgpu_nn.backends.tuner import Tuner
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
 from wgpu_nn.errors import CaptureError, KindError
 from wgpu_nn.gpu import Gpu, Landing
 from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
+from wgpu_nn.kernels.plan import Candidate, Task
 from wgpu_nn.kernels.views import VIEWS
 from wgpu_nn.ops import DEFAULT_DTYPES, Spec, infer
 from wgpu_nn.shape import Shape, size
@@ -76,6 +79,16 @@ class Wgpu:
         kernel = template(key, None)
         params = np.array([w & 0xFFFFFFFF for w in words], np.uint32).tobytes()
         self.gpu.stream.launch(kernel, [v.buffer for v in views], grid, params)
+
+    def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
+        return (
+            0  # eager mode stays with the rules: it meets each size once, and its bits are the oracle of captured ones
+        )
+
+    @functools.cached_property
+    def tuner(self) -> Tuner:
+        """What measures variants for the steps captured on this device."""
+        return Tuner(self.gpu, self.target, functools.partial(known_choices, self.gpu.adapter))
 
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, array: np.ndarray, dtype: DType) -> View:

@@ -58,7 +58,7 @@ def first_difference(root: Wgpu, program: Program, inputs: Values, expected: Val
 def run_once(root: Wgpu, program: Program, inputs: Values) -> View:
     """Return the one result of a program, fused, with its state left alone."""
     constants = {i.ref: v for i in program.inputs if i.role == "const" and isinstance(v := inputs[i.ref], View)}
-    plan = plan_fused(program, constants, root.target)
+    plan = plan_fused(program, constants, root.target, root.tuner)
     places: dict[Slot, Segment] = {}
     for ref, slot in plan.consts.items():
         buffer = constants[ref].buffer

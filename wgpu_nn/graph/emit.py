@@ -8,11 +8,12 @@ from wgpu_nn.dtype import DTYPES, DType
 from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import NORMS, REDUCING, SOFTMAXES, Fused, fuse
 from wgpu_nn.graph.groups import Group
-from wgpu_nn.graph.plan import Plan, Slot, StaticSite
+from wgpu_nn.graph.plan import Chooser, Plan, Slot, StaticSite
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
-from wgpu_nn.kernels.conv import bias_place, run_conv2d, run_input_grad, run_weight_grad
+from wgpu_nn.kernels.conv import run_conv2d, run_input_grad
 from wgpu_nn.kernels.conv3d import run_conv3d, run_input_grad3d, run_weight_grad3d
+from wgpu_nn.kernels.conv_weight import bias_place, run_weight_grad
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
 from wgpu_nn.kernels.matmul import run_matmul
@@ -26,9 +27,9 @@ from wgpu_nn.shape import broadcast_strides, size
 ALIGN = 256  # bytes: where WebGPU lets a binding start
 
 
-def plan_fused(program: Program, constants: dict[Ref, View], target: Target) -> Plan:
-    """Plan a program with fusion."""
-    return _Emitter(fuse(program, target.bindings), target).run(constants)
+def plan_fused(program: Program, constants: dict[Ref, View], target: Target, chooser: Chooser | None = None) -> Plan:
+    """Plan a program with fusion; ``chooser`` chooses variants instead of the rules."""
+    return _Emitter(fuse(program, target.bindings), target, chooser).run(constants)
 
 
 class _ChainBuilder:
@@ -81,11 +82,11 @@ class _ChainBuilder:
 
 
 class _Emitter:
-    def __init__(self, fused: Fused, target: Target) -> None:
+    def __init__(self, fused: Fused, target: Target, chooser: Chooser | None) -> None:
         self.fused, self.program = fused, fused.program
         self.specs = fused.program.specs()
         self.made = {i.out: i for i in fused.program.instrs}
-        self.site = StaticSite(target, tuned=True)
+        self.site = StaticSite(target, True, chooser)
         self.done: set[Ref] = set()  # states replaced in place
         self.arenas: dict[int, list[Slot]] = {}
 

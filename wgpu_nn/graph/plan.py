@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from wgpu_nn.backends.wgpu import execute
 from wgpu_nn.dtype import DType
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import PLANNERS, Grid, Target, Template, View, Words, contiguous, copy, whole
+from wgpu_nn.kernels.plan import Candidate, Task
 from wgpu_nn.ops import Spec
 from wgpu_nn.shape import Shape, size
 
@@ -61,11 +62,17 @@ class Plan:
         return "\n".join(lines)
 
 
-class StaticSite:
-    """The site of planners whose launches are recorded in a plan."""
+class Chooser(Protocol):
+    """What knows better than the rules which candidate to take."""
 
-    def __init__(self, target: Target, tuned: bool) -> None:
-        self.target, self.tuned = target, tuned
+    def choose(self, task: Task, candidates: Sequence[Candidate]) -> int: ...
+
+
+class StaticSite:
+    """The site of planners whose launches are recorded in a plan. Rules choose variants, unless there is a chooser."""
+
+    def __init__(self, target: Target, tuned: bool, chooser: Chooser | None = None) -> None:
+        self.target, self.tuned, self._chooser = target, tuned, chooser
         self.homes: dict[Ref, Slot] = {}  # where a value must lie
         self.plan = Plan()
         self.views: dict[Ref, View] = {}
@@ -77,6 +84,9 @@ class StaticSite:
         if 0 not in grid:
             kernel = template(key, words)
             self.plan.dispatches.append(Dispatch(kernel, tuple(v.buffer for v in views), grid))
+
+    def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
+        return 0 if self._chooser is None else self._chooser.choose(task, candidates)
 
     def run(self, i: Instr) -> None:
         """Plan one instruction by itself."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from wgpu_nn.kernels.attention import OPERANDS as ATTENTION
 from wgpu_nn.kernels.attention import run_attention
-from wgpu_nn.kernels.conv import run_conv2d, run_input_grad, run_weight_grad
+from wgpu_nn.kernels.conv import run_conv2d, run_input_grad
 from wgpu_nn.kernels.conv3d import run_conv3d, run_input_grad3d, run_weight_grad3d
+from wgpu_nn.kernels.conv_weight import run_weight_grad
 from wgpu_nn.kernels.index import run_gather
 from wgpu_nn.kernels.loss import run_loss
 from wgpu_nn.kernels.map import contiguous, copy, run_map

@@ -81,6 +81,22 @@ def choose_block(
     return block if block.storage <= target.storage else block._replace(step=8)
 
 
+def fitting_blocks(
+    target: Target, rows: int, columns: int, inner: int, a_by_inner: bool, b_by_inner: bool
+) -> list[Block]:
+    """Return the blocks that run on a GPU and waste less than they compute, the likely first: what is worth measuring."""
+    found: list[Block] = []
+    for sides, step in ((MIDDLE, 16), (LARGE, 16), (WIDE, 16), (SMALL, 16), (LARGE, 8), (MIDDLE, 8)):
+        block = Block(*sides, step, 1, a_by_inner, b_by_inner)
+        if block.storage > target.storage:
+            block = block._replace(step=8)
+        covered = -(-rows // block.rows) * block.rows * -(-columns // block.columns) * block.columns
+        fits = not target.software and block.threads <= target.invocations and block.storage <= target.storage
+        if fits and inner >= SHORTEST and covered <= 2 * rows * columns and block not in found:
+            found.append(block)
+    return found
+
+
 def _pitch(edge: int, by_inner: bool) -> int:
     """Return the distance of inner steps in workgroup memory, in fours; scattered stores want another bank each."""
     return edge // 4 + (1 if by_inner else 0)

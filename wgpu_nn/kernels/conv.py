@@ -1,22 +1,22 @@
-"""Plans 2-d convolution and its two gradients: direct, 8 pixels x 8 channels an invocation."""
+"""Plans 2-d convolution and the gradient of its input: direct, in strips, or as block products."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.block import Block
 from wgpu_nn.kernels.conv3d import as_volume, deep, run_input_grad3d, tap_steps
-from wgpu_nn.kernels.conv_few import FEW, PART, few, run_filter_grad, run_strips
-from wgpu_nn.kernels.conv_runs import run_runs
+from wgpu_nn.kernels.conv_few import few, run_strips
+from wgpu_nn.kernels.conv_runs import choose_runs, run_runs, runs_options
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
-from wgpu_nn.kernels.implicit import Convolution, run_forward, run_weight, weight_slices
+from wgpu_nn.kernels.implicit import Convolution, forward_block, forward_blocks, run_forward
 from wgpu_nn.kernels.map import dense, run_map
-from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
+from wgpu_nn.kernels.plan import Candidate, Input, Site, Task, View, Words, check_turns, grid
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
-from wgpu_nn.kernels.weight_tile import fits, run_weight_tiles
 from wgpu_nn.shape import Shape, size
 
 Pair = tuple[int, int]
@@ -32,7 +32,8 @@ class Window(NamedTuple):
     workgroup: int
 
 
-def _constants(w: Window) -> str:
+def constants(w: Window) -> str:
+    """Return the WGSL of a window's constants."""
     pairs = {"KERNEL": w.kernel, "STRIDE": w.stride, "DILATION": w.dilation}
     lines = [
         f"const {name}_{side} = {value}u;"
@@ -93,7 +94,7 @@ def conv_kernel(key: ConvKey, values: Words | None) -> Kernel:
         [
             bindings(tuple(stored), values is None),
             finish,
-            _constants(key.window),
+            constants(key.window),
             words(tuple(_CONV_WORDS), values),
             _FLIPPED if key.flipped else _WEIGHT,
             f"fn initial(o: u32) -> f32 {{ return {'bias[o]' if key.bias else '0.0'}; }}",
@@ -141,31 +142,134 @@ def _forward(
     flipped: bool,
     finish: Finish | None,
 ) -> None:
-    stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
-    if few(site, x.shape[1] // groups, out.shape[1] // groups):
-        run_strips(site, x, w, bias, out, attrs, flipped=flipped, finish=finish)
-        return
-    check_turns(site, "conv2d", x.shape[1] // groups * w.shape[2] * (w.shape[3] + 1))
-    (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
-    (top, bottom), (left, right) = padding
-    padded = max(top, bottom, left, right) > 0
-    kernel = (w.shape[2], w.shape[3])
-    constants = _constants(Window(kernel, stride, dilation, padded, 1))
-    texts = (constants, _FLIPPED if flipped else _WEIGHT)
-    if run_runs(site, x, w, bias, out, (kernel, stride, dilation, padding), groups, texts, finish):
-        return
+    ways = _ways(site, x, w, out, attrs, flipped)
+    chosen = 0
+    if len(ways) > 1:
+        taps = x.shape[1] // attrs["groups"] * w.shape[2] * w.shape[3]
+        family = f"conv2d{' flipped' if flipped else ''}"
+        given = (*x.shape, *out.shape[1:])
+        task = Task(family, traits(attrs, w.shape, *bias), given, (x, w, *bias), (out,), taps)
+        chosen = site.choose(task, [Candidate(k, functools.partial(_alone, attrs, v)) for k, v in ways.items()])
+    list(ways.values())[chosen](site, x, w, bias, out, attrs, finish=finish)
+
+
+Way = Callable[..., None]  # plans an op in one of the ways that suit it
+
+
+def traits(attrs: dict[str, Any], weight: Shape, *bias: View | None) -> str:
+    """Return what else than sizes the choice for a convolution depends on."""
+    window = [f"{k} {attrs[k]}" for k in ("stride", "padding", "dilation", "groups")]
+    kernel = "x".join(map(str, weight[2:]))
+    return f"kernel {kernel} {' '.join(window)}{' and bias' if any(b is not None for b in bias) else ''}"
+
+
+def _alone(attrs: dict[str, Any], way: Way, site: Site, views: Sequence[View]) -> None:
+    x, w, *bias, out = views
+    way(site, x, w, bias, out, attrs, finish=None)
+
+
+def _ways(site: Site, x: View, w: View, out: View, attrs: dict[str, Any], flipped: bool) -> dict[str, Way]:
+    """Return what the rules say, and behind it, for captured steps, what else may be as good; by name."""
+    ways: dict[str, Way] = {}
+    conv = _convolution(x, w, out, attrs, flipped)
+    strips = few(site, x.shape[1] // attrs["groups"], out.shape[1] // attrs["groups"])
+    taps = w.shape[2] * w.shape[3]
+    pixels, group_out = size(out.shape) // out.shape[1], out.shape[1] // attrs["groups"]
+    runs = (
+        None
+        if strips
+        else choose_runs(site, pixels, taps * conv.source.shape[1] // attrs["groups"], taps, group_out, attrs["groups"])
+    )
+    block = None if strips else forward_block(site, conv)
+    # Invocations enough to fill a large GPU come first, then the reuse of weights.
+    tiles = size(out.shape) // out.shape[1] * -(-out.shape[1] // attrs["groups"] // 8) * attrs["groups"]
+    single = site.tuned and not site.target.software and tiles < 1 << 19
+    if strips:
+        ways["strips"] = functools.partial(run_strips, flipped=flipped)
+    elif runs is not None:
+        ways[f"runs {runs[0]} x {runs[1]}"] = functools.partial(_runs, runs=runs, flipped=flipped)
+    elif block is not None:
+        ways[_name(block)] = functools.partial(_blocks, block=block, flipped=flipped)
+    else:
+        ways[f"direct {1 if single else 8}"] = functools.partial(_direct, single=single, flipped=flipped)
+    if site.tuned:
+        for other in forward_blocks(site, conv):
+            ways.setdefault(_name(other), functools.partial(_blocks, block=other, flipped=flipped))
+        for other in runs_options(site, w.shape, group_out):
+            ways.setdefault(f"runs {other[0]} x {other[1]}", functools.partial(_runs, runs=other, flipped=flipped))
+        for one in (False, True):
+            ways.setdefault(f"direct {1 if one else 8}", functools.partial(_direct, single=one, flipped=flipped))
+    return ways
+
+
+def _name(block: Block) -> str:
+    return f"block {'x'.join(map(str, block[:6]))}"
+
+
+def _convolution(x: View, w: View, out: View, attrs: dict[str, Any], flipped: bool) -> Convolution:
+    _, o, oh, ow = out.shape
+    (top, _), (left, _) = attrs["padding"]
+    window = _window(w, attrs, 1)
     role = "flipped" if flipped else "forward"
-    if run_forward(
-        site, Convolution(role, constants, x, (o, oh, ow), kernel, (top, left), groups), w, bias, out, finish
-    ):
-        return
+    return Convolution(role, constants(window), x, (o, oh, ow), window.kernel, (top, left), attrs["groups"])
+
+
+def _window(w: View, attrs: dict[str, Any], workgroup: int) -> Window:
+    padded = max(max(pair) for pair in attrs["padding"]) > 0
+    return Window((w.shape[2], w.shape[3]), attrs["stride"], attrs["dilation"], padded, workgroup)
+
+
+def _runs(
+    site: Site,
+    x: View,
+    w: View,
+    bias: Sequence[View],
+    out: View,
+    attrs: dict[str, Any],
+    *,
+    runs: tuple[int, int],
+    flipped: bool,
+    finish: Finish | None,
+) -> None:
+    texts = (constants(_window(w, attrs, 1)), _FLIPPED if flipped else _WEIGHT)
+    run_runs(site, runs, x, w, bias, out, attrs, texts, finish)
+
+
+def _blocks(
+    site: Site,
+    x: View,
+    w: View,
+    bias: Sequence[View],
+    out: View,
+    attrs: dict[str, Any],
+    *,
+    block: Block,
+    flipped: bool,
+    finish: Finish | None,
+) -> None:
+    run_forward(site, _convolution(x, w, out, attrs, flipped), block, w, bias, out, finish)
+
+
+def _direct(
+    site: Site,
+    x: View,
+    w: View,
+    bias: Sequence[View],
+    out: View,
+    attrs: dict[str, Any],
+    *,
+    single: bool,
+    flipped: bool,
+    finish: Finish | None,
+) -> None:
+    groups, (top, _), (left, _) = attrs["groups"], *attrs["padding"]
+    (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
+    check_turns(site, "conv2d", c // groups * w.shape[2] * (w.shape[3] + 1))
     pixels, group_out = n * oh * ow, o // groups
     group_blocks = -(-group_out // 8)
     blocks = group_blocks * groups
-    # Invocations enough to fill a large GPU come first, then the reuse of weights.
-    single = site.tuned and not site.target.software and pixels * blocks < 1 << 19
     workgroup = site.target.workgroup if site.target.software else min(64, site.target.invocations)
-    window = Window(kernel, stride, dilation, padded, workgroup)
+    window = _window(w, attrs, workgroup)
     values = (pixels, blocks, ow, oh * ow, height, width, top, left, c, o, c // groups, group_out, group_blocks)
     groups_of_pixels = -(-pixels // (workgroup * (1 if single else 8)))
     key = ConvKey(window, bool(bias), flipped, single, finish.chain if finish else None)
@@ -205,7 +309,7 @@ def input_grad_kernel(key: InputGradKey, values: Words | None) -> Kernel:
         [
             bindings(stored, values is None),
             finish,
-            _constants(window),
+            constants(window),
             tap_steps("HW", window.stride, window.dilation),
             words(tuple(_INPUT_WORDS), values),
         ]
@@ -254,112 +358,3 @@ def run_input_grad(
         [g, w, *(finish.views if finish else ()), out],
         grid(-(-out.size // window.workgroup)),
     )
-
-
-_WEIGHT_WORDS = [
-    "items",
-    "parts_per_slice",
-    "slice_size",
-    "sums_start",
-    "parts",
-    "height",
-    "width",
-    "out_h",
-    "out_w",
-    "pad_top",
-    "pad_left",
-    "in_channels",
-    "out_channels",
-    "group_in",
-    "group_out",
-    "group_blocks",
-    "columns",
-    "column_blocks",
-    "parts_per_row",
-    "part_size",
-]
-
-
-class WeightGradKey(NamedTuple):
-    """What distinguishes kernels of the weight gradient without workgroup memory; ``sums`` adds that of the bias."""
-
-    window: Window
-    sums: bool
-
-
-@functools.cache
-def weight_grad_kernel(key: WeightGradKey, values: Words | None) -> Kernel:
-    """Return the kernel of the weight gradient over one slice of rows."""
-    stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
-    sums = f"const SUMS = {str(key.sums).lower()};"
-    text = words(tuple(_WEIGHT_WORDS), values)
-    header = "\n".join([bindings(stored, values is None), _constants(key.window), sums, text])
-    return assemble("conv2d_weight_grad", "conv2d_weight_grad", header, "rrw", values is None)
-
-
-SLICED = 1024  # invocations that a weight gradient is spread over on a software adapter
-
-
-def bias_place(shape: Shape) -> int:
-    """Return where a bias gradient starts behind a weight gradient of ``shape``: both can then be bound by themselves."""
-    return -(-size(shape) // 64) * 64
-
-
-def run_weight_grad(
-    site: Site, op: str, inputs: Sequence[Input], attrs: dict[str, Any], out: View, both: View | None = None
-) -> None:
-    """Plan the gradient of a convolution's weight: slices of the batch's rows, then their sum in a fixed order.
-
-    ``both`` [bias_place + out channels] is memory that begins with ``out`` and also receives the bias gradient.
-    """
-    if out.size == 0:
-        return
-    x, g = _dense(site, inputs)
-    if x.size == 0 or g.size == 0:
-        run_map(site, "full", [0.0], out if both is None else both)
-        return
-    (top, bottom), (left, right) = attrs["padding"]
-    groups = attrs["groups"]
-    shape: Shape = out.shape
-    if shape[0] // groups <= FEW:
-        run_filter_grad(site, x, g, out, attrs, both, bias_place(shape))
-        return
-    padded = max(top, bottom, left, right) > 0
-    workgroup = site.target.workgroup
-    window = Window((shape[2], shape[3]), attrs["stride"], attrs["dilation"], padded, workgroup)
-    (n, c, height, width), (_, o, oh, ow) = x.shape, g.shape
-    whole = out if both is None else both
-    conv = Convolution(
-        "weight", _constants(window._replace(workgroup=1)), x, (o, oh, ow), window.kernel, (top, left), groups
-    )
-    sliced = weight_slices(site, conv)
-    if sliced is not None:
-        partial = whole if sliced[1] == 1 else site.empty((sliced[1], *whole.shape), out.dtype)
-        run_weight(site, conv, g, sliced, partial, bias_place(shape), both is not None)
-        if sliced[1] > 1:
-            run_reduce(site, "sum", partial, (0,), whole)
-        return
-    if fits(site.target):
-        run_weight_tiles(site, x, g, out, attrs, both, bias_place(shape))
-        return
-    columns, group_out = shape[1] * shape[2] * shape[3], o // groups
-    column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
-    tiles = column_blocks * group_blocks * groups
-    # Slices are of parts of rows; their number depends on the shape alone.
-    per_row = -(-ow // PART)
-    part = -(-ow // per_row)
-    lines = n * oh * per_row
-    per_slice = -(-lines // min(lines, -(-SLICED // tiles)))
-    if site.target.software:
-        per_slice = min(per_slice, MOST_TURNS // (part + 1))
-    slices = -(-lines // per_slice)
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
-    items = slices * tiles
-    values = (
-        *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),
-        *(group_out, group_blocks, columns, column_blocks, per_row, part),
-    )
-    key = WeightGradKey(window, both is not None)
-    site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(-(-items // workgroup)))
-    if slices > 1:
-        run_reduce(site, "sum", partial, (0,), whole)

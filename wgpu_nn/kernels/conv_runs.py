@@ -6,13 +6,14 @@ Register tiles are unrolled by hand, as compilers keep arrays of them in slow me
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.plan import Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.shape import Shape
 
 Pair = tuple[int, int]
 WRITER = "wgpu_nn/kernels/conv_runs.py"
@@ -20,6 +21,7 @@ WORKGROUP = 128
 MEMORY = 512  # weights in fours that a workgroup holds at a time: 8 KiB
 RUN = 4  # pixels; eight take too many registers
 SHORTEST = 128  # weights of a filter, below which loading and storing outweigh what is saved in between
+MOST_TAPS = 25  # weights of a window, which are all unrolled
 ENOUGH = 1 << 15  # invocations below which smaller pieces keep a large GPU busier
 LANES = "xyzw"
 
@@ -179,42 +181,45 @@ def runs_kernel(key: RunsKey, values: Words | None) -> Kernel:
     return assemble(name, WRITER, header, "r" * (len(stored) - 1) + "w", values is None, runs_body(key.runs))
 
 
-def choose_runs(site: Site, pixels: int, inner: int, group_out: int, groups: int) -> tuple[int, int] | None:
+def choose_runs(site: Site, pixels: int, inner: int, taps: int, group_out: int, groups: int) -> tuple[int, int] | None:
     """Return how many pixels and output channels suit an invocation; None where smaller pieces do better.
 
     On an H100, against blocks of pixels, these are 2.2 times as fast for 16 to 8 channels, and no faster for 8 to 16.
     """
-    if site.target.software or site.target.invocations < WORKGROUP or group_out < 8 or inner < SHORTEST:
+    if site.target.software or site.target.invocations < WORKGROUP or taps > MOST_TAPS:
+        return None
+    if group_out < 8 or inner < SHORTEST:
         return None
     outputs = 16 if group_out > 8 else 8
     blocks = -(-group_out // outputs) * groups
     return (RUN, outputs) if not site.tuned or pixels // RUN * blocks >= ENOUGH else None
 
 
+def runs_options(site: Site, weight: Shape, group_out: int) -> list[tuple[int, int]]:
+    """Return the sizes that are worth measuring for a weight of this shape."""
+    if site.target.software or site.target.invocations < WORKGROUP or weight[2] * weight[3] > MOST_TAPS:
+        return []
+    return [(run, outputs) for run in (4, 8) for outputs in (8, 16, 32) if outputs < 2 * group_out]
+
+
 def run_runs(
     site: Site,
+    chosen: tuple[int, int],
     x: View,
     weight: View,
     bias: Sequence[View],
     out: View,
-    window: tuple[Pair, Pair, Pair, tuple[Pair, Pair]],
-    groups: int,
+    attrs: Mapping[str, Any],
     texts: tuple[str, str],
     finish: Finish | None,
-) -> bool:
-    """Plan a convolution by runs, and say whether it is one that suits them.
-
-    ``window`` is kernel, stride, dilation and padding; ``texts`` are the window's constants and how weights are found.
-    """
-    kernel, stride, dilation, padding = window
+) -> None:
+    """Plan a convolution by runs of ``chosen`` pixels and outputs; ``texts`` are the window's constants and how weights
+    are found."""
+    padding, groups = attrs["padding"], attrs["groups"]
     (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
-    group_out = o // groups
-    chosen = choose_runs(site, n * oh * ow, c // groups * kernel[0] * kernel[1], group_out, groups)
-    if chosen is None or kernel[0] * kernel[1] > 25:
-        return False
-    run, outputs = chosen
+    (run, outputs), group_out = chosen, o // groups
     guarded = not site.tuned or ow % run > 0 or max(padding[0] + padding[1]) > 0
-    runs = Runs(kernel, stride, dilation, run, outputs, guarded)
+    runs = Runs((weight.shape[2], weight.shape[3]), attrs["stride"], attrs["dilation"], run, outputs, guarded)
     per_row = -(-ow // run)
     count, group_blocks = n * oh * per_row, -(-group_out // outputs)
     values = (
@@ -224,4 +229,3 @@ def run_runs(
     key = RunsKey(runs, texts[0], texts[1], bool(bias), finish.chain if finish else None)
     views = [x, weight, *bias, *(finish.views if finish else ()), out]
     site.launch(runs_kernel, key, values, views, grid(-(-count // WORKGROUP) * group_blocks * groups))
-    return True

@@ -7,16 +7,18 @@ channel, row, column. The weight gradient exchanges the two.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.block import MIDDLE, WRITER, Block, block_body, choose_block
+from wgpu_nn.kernels.block import MIDDLE, SMALL, WRITER, Block, block_body, choose_block, fitting_blocks
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.plan import Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
 
 Pair = tuple[int, int]
 LEAST = 32  # weights of a filter, and filters of a group, whose gradient is worth it
+NARROW = (8, 8, 1, 2)  # a block for few filters
 SPREAD = 512  # workgroups of 128 invocations that a weight gradient is spread over
 
 
@@ -195,17 +197,31 @@ class Convolution(NamedTuple):
     groups: int
 
 
+def forward_block(site: Site, conv: Convolution) -> Block | None:
+    """Return the block of a convolution or of an input gradient; None if it is not worth one."""
+    rows, columns, inner = _sizes(conv)
+    return choose_block(site.target, rows, columns, inner, conv.groups, True, False)
+
+
+def forward_blocks(site: Site, conv: Convolution) -> list[Block]:
+    """Return the blocks that are worth measuring."""
+    return fitting_blocks(site.target, *_sizes(conv), True, False)
+
+
+def _sizes(conv: Convolution) -> tuple[int, int, int]:
+    """Return the product's rows, columns and inner elements, in a group."""
+    (n, c, _, _), (o, oh, ow) = conv.source.shape, conv.output
+    return o // conv.groups, n * oh * ow, c // conv.groups * conv.kernel[0] * conv.kernel[1]
+
+
 def run_forward(
-    site: Site, conv: Convolution, weight: View, bias: list[View], out: View, finish: Finish | None
-) -> bool:
-    """Plan a convolution, or an input gradient, as a block product; say whether it is one that is worth it."""
-    (n, c, height, width), (o, oh, ow) = conv.source.shape, conv.output
-    pixels, group_in, group_out = n * oh * ow, c // conv.groups, o // conv.groups
-    inner = group_in * conv.kernel[0] * conv.kernel[1]
+    site: Site, conv: Convolution, block: Block, weight: View, bias: Sequence[View], out: View, finish: Finish | None
+) -> None:
+    """Plan a convolution, or an input gradient, as a block product."""
+    (_, c, height, width), (o, oh, ow) = conv.source.shape, conv.output
+    group_out, pixels, inner = _sizes(conv)
+    group_in = c // conv.groups
     vector = conv.role == "forward" and inner % 4 == 0
-    block = choose_block(site.target, group_out, pixels, inner, conv.groups, True, False)
-    if block is None:
-        return False
     values = (
         *(group_out, pixels, inner, conv.groups, 1, -(-inner // block.step) * block.step, 0, 0),
         *(pixels, ow, oh * ow, height, width, *conv.padding, c, o, group_in, group_out),
@@ -216,25 +232,38 @@ def run_forward(
     tiles = -(-group_out // block.rows) * -(-pixels // block.columns) * conv.groups
     views = [conv.source, weight, *bias, *(finish.views if finish else ()), out]
     site.launch(implicit_kernel, key, values, views, grid(tiles))
-    return True
 
 
-def weight_slices(site: Site, conv: Convolution) -> tuple[Block, int, int] | None:
-    """Return the block of a weight gradient, the number of slices of its pixels, and their size; None if it is not worth it.
+Sliced = tuple[Block, int, int]  # the block of a weight gradient, the number of slices of its pixels, and their size
+
+
+def weight_slices(site: Site, conv: Convolution) -> Sliced | None:
+    """Return how to slice a weight gradient; None if it is not worth blocks.
 
     The block depends on channels alone; only the number of slices follows the batch.
     """
-    (n, c, _, _), (o, oh, ow) = conv.source.shape, conv.output
-    pixels, group_out = n * oh * ow, o // conv.groups
-    columns = c // conv.groups * conv.kernel[0] * conv.kernel[1]
+    group_out, columns = conv.output[0] // conv.groups, _sizes(conv)[2]
     target = site.target
     if target.software or target.invocations < 128 or columns < LEAST or group_out < LEAST:
         return None
-    block = Block(*((8, 8, 1, 2) if group_out <= 32 else MIDDLE), 16, 1, True, True)
-    if block.storage > target.storage:
+    return _slices(site, conv, NARROW if group_out <= 32 else MIDDLE, SPREAD)
+
+
+def weight_ways(site: Site, conv: Convolution) -> list[Sliced]:
+    """Return the ways to slice a weight gradient that are worth measuring."""
+    if site.target.software or site.target.invocations < 128 or min(_sizes(conv)[0], _sizes(conv)[2]) < 8:
+        return []
+    spreads = (SPREAD, SPREAD // 2, 2 * SPREAD, SPREAD // 4)
+    return [_slices(site, conv, sides, spread) for sides in (MIDDLE, NARROW, SMALL) for spread in spreads]
+
+
+def _slices(site: Site, conv: Convolution, sides: tuple[int, int, int, int], spread: int) -> Sliced:
+    group_out, pixels, columns = _sizes(conv)
+    block = Block(*sides, 16, 1, True, True)
+    if block.storage > site.target.storage:
         block = block._replace(step=8)
     tiles = -(-group_out // block.rows) * -(-(columns + 1) // block.columns) * conv.groups
-    wanted = -(-SPREAD * (128 // block.threads) // tiles)
+    wanted = -(-spread * 128 // (block.threads * tiles))
     per_slice = max(-(-pixels // wanted), 128)
     per_slice = -(-per_slice // 16) * 16
     return block, -(-pixels // per_slice), per_slice
@@ -244,7 +273,7 @@ def run_weight(
     site: Site,
     conv: Convolution,
     grad: View,
-    sliced: tuple[Block, int, int],
+    sliced: Sliced,
     partial: View,
     sums_start: int,
     sums: bool,

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.block import WRITER, Block, block_body, choose_block
+from wgpu_nn.kernels.block import WRITER, Block, block_body
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Link, finish_header, leaf_of
 from wgpu_nn.kernels.map import run_map
-from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid, whole
+from wgpu_nn.kernels.plan import Candidate, Site, Task, View, Words, grid, whole
+from wgpu_nn.kernels.product import MatmulKey, Product, Variant, variants
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
-from wgpu_nn.shape import broadcast_strides, collapse, size
-
-STEP = 16  # inner elements that a tile takes at a time; slices are multiples of it
-
-
-class MatmulKey(NamedTuple):
-    """What distinguishes matmul kernels. ``a`` and ``b`` say how an operand is loaded; see ``_layout``."""
-
-    body: str  # block, tile, direct or dot
-    a: str
-    b: str
-    rank: int  # batch axes
-    vector_out: bool
-    sums: bool  # whether the columns of b are summed as well
-    finish: Chain | None
-    side: int  # workgroup size, or the root of a team's for tiles
-    teams: int = 1  # of a tile's workgroup, which share the inner axis
-    block: Block | None = None
-    whole: bool = False  # whether blocks divide the product, so that no edge need be looked for
-
+from wgpu_nn.shape import broadcast_strides
 
 _WORDS = (
     "rows",
@@ -186,25 +168,35 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
         if sums is not None:
             run_map(site, "full", [0.0], sums)
         return
-    rows, columns = out.shape[-2:]
-    if site.tuned and sums is None and min(rows, columns) == 1:
+    if site.tuned and sums is None and min(out.shape[-2:]) == 1:
         _fold(site, x, y, out, finish)
         return
-    batch = out.shape[:-2]
-    strides = [broadcast_strides(v.shape[:-2], v.strides[:-2], batch) for v in (x, y)]
-    sizes, (a_batch, b_batch) = collapse(batch, strides)
-    batches = size(sizes)
+    p = Product.of(x, y, out.shape)
+    found = variants(site, p)
+    chosen = 0
+    if len(found) > 1:
+        sizes = (p.batches, p.rows, p.columns, p.inner)
+        writes = (out,) if sums is None else (out, sums)
+        task = Task("matmul", f"{p.traits}{' and sums' if sums else ''}", sizes, (x, y), writes, inner)
+        chosen = site.choose(task, [Candidate(v.name, functools.partial(_alone, p, v)) for v in found])
+    _run(site, p, found[chosen], x, y, out, finish, sums)
+
+
+def _alone(p: Product, v: Variant, site: Site, views: Sequence[View]) -> None:
+    x, y, out, *sums = views
+    _run(site, p, v, x, y, out, None, *sums)
+
+
+def _run(
+    site: Site, p: Product, v: Variant, x: View, y: View, out: View, finish: Finish | None, sums: View | None = None
+) -> None:
+    """Plan a variant of a product."""
+    key, tiles, slices, per_slice = v
     values = (
-        *(rows, columns, inner, batches, x.offset, y.offset),
-        *(*x.strides[-2:], *y.strides[-2:], *sizes, *a_batch, *b_batch),
+        *(p.rows, p.columns, p.inner, p.batches, slices, per_slice, x.offset, y.offset),
+        *(*x.strides[-2:], *y.strides[-2:], *p.sizes, *p.a_batch, *p.b_batch),
     )
-    key, tiles = _variant(site, x, y, rows, columns, inner, batches, a_batch, b_batch)
     each = key.side if site.target.software else 1  # tiles of a workgroup
-    slices = _slices(site, tiles, inner, key.teams)
-    step = STEP * key.teams
-    per_slice = -(-inner // (slices * step)) * step
-    slices = -(-inner // per_slice)
-    values = (*values[:4], slices, per_slice, *values[4:])
     if slices == 1:
         key = key._replace(finish=finish.chain if finish else None, sums=sums is not None)
         views = [x, y, *(finish.views if finish else ()), out, *([sums] if sums is not None else [])]
@@ -230,93 +222,3 @@ def _fold(site: Site, x: View, y: View, out: View, finish: Finish | None) -> Non
     product = Link("x * y", (Arg("leaf", 0), Arg("leaf", 1)), x.dtype.name)
     start = Finish(Chain(tuple(leaf_of(v, shape) for v in seen), (product,), (0,)), tuple(seen))
     run_reduce(site, "sum", whole(shape, x.dtype, None), (len(shape) - (2 if rows == 1 else 1),), out, start, finish)
-
-
-def _slices(site: Site, tiles: int, inner: int, teams: int) -> int:
-    """Return into how many parts the inner axis is split, to be summed in order; it depends on shapes only.
-
-    A second launch sums them, so it must be long.
-    """
-    if site.target.software:
-        return -(-inner // MOST_TURNS)
-    wanted = 1
-    while tiles * wanted < 128 and inner // (2 * wanted * teams) >= 512:
-        wanted *= 2
-    return wanted
-
-
-def _side(site: Site, rows: int, columns: int, inner: int, batches: int) -> int:
-    """Return a quarter of a small tile's side: larger tiles reuse more, small ones are more, and keep a large GPU busy."""
-
-    def tiles(edge: int) -> int:
-        return -(-rows // edge) * -(-columns // edge) * batches
-
-    return 8 if not site.tuned or tiles(32) >= 128 or inner < 256 else 4
-
-
-def _teams(site: Site, side: int, inner: int) -> int:
-    """Return how many teams of side x side invocations share the inner axis of a small tile: a power of two."""
-    if not site.tuned:
-        return 1
-    memory = 2 * STEP * side * 16  # bytes of a team's two tiles
-    most = min(site.target.invocations // (side * side), site.target.storage // memory, inner // 32, 16)
-    return 1 << max(most.bit_length() - 1, 0)
-
-
-def _variant(
-    site: Site,
-    x: View,
-    y: View,
-    rows: int,
-    columns: int,
-    inner: int,
-    batches: int,
-    a_batch: tuple[int, ...],
-    b_batch: tuple[int, ...],
-) -> tuple[MatmulKey, int]:
-    """Choose the body by adapter kind and layout; return it and the number of tiles."""
-    rank = len(a_batch)
-    vector_out = columns % 4 == 0
-
-    def aligned(v: View, row_stride: int, batch: tuple[int, ...]) -> bool:
-        return all(n % 4 == 0 for n in (v.offset, row_stride, *batch))
-
-    if not site.target.software:
-        a = "by_inner" if x.strides[-1] == 1 else "by_side"
-        b = "by_inner" if y.strides[-2] == 1 and y.strides[-1] != 1 else "by_side"
-        block = choose_block(site.target, rows, columns, inner, batches, a == "by_inner", b == "by_inner")
-        if block is not None:
-            fours = [
-                (
-                    x,
-                    *((x.strides[-2], inner) if block.a_by_inner else (x.strides[-1], rows)),
-                    a_batch,
-                    min(x.strides[-2:]),
-                ),
-                (
-                    y,
-                    *((y.strides[-1], inner) if block.b_by_inner else (y.strides[-2], columns)),
-                    b_batch,
-                    min(y.strides[-2:]),
-                ),
-            ]
-            ways = [
-                "vector" if unit == 1 and edge % 4 == 0 and aligned(v, stride, batch) else "any"
-                for v, stride, edge, batch, unit in fours
-            ]
-            whole = site.tuned and rows % block.rows == 0 and columns % block.columns == 0 and inner % block.step == 0
-            tiles = -(-rows // block.rows) * -(-columns // block.columns) * batches
-            key = MatmulKey("block", ways[0], ways[1], rank, vector_out, False, None, 0, 1, block, whole)
-            return key, tiles
-        side = _side(site, rows, columns, inner, batches)
-        tiles = -(-rows // (4 * side)) * -(-columns // (4 * side)) * batches
-        return MatmulKey("tile", a, b, rank, vector_out, False, None, side, _teams(site, side, inner)), tiles
-
-    workgroup = 32
-    dot = inner % 4 == 0 and x.strides[-1] == 1 and y.strides[-2] == 1 and y.strides[-1] != 1
-    if dot and aligned(x, x.strides[-2], a_batch) and aligned(y, y.strides[-1], b_batch):
-        tiles = -(-rows // 8) * -(-columns // 4) * batches
-        return MatmulKey("dot", "vector", "vector", rank, vector_out, False, None, workgroup), tiles
-    vector = columns % 4 == 0 and y.strides[-1] == 1 and aligned(y, y.strides[-2], b_batch)
-    tiles = -(-rows // 8) * -(-columns // 8) * batches
-    return MatmulKey("direct", "any", "vector" if vector else "any", rank, vector_out, False, None, workgroup), tiles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from wgpu_nn.dtype import DType, Float, Scalar
 from wgpu_nn.errors import DeviceLimitError
@@ -100,6 +100,28 @@ class Site(Protocol):
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         """Dispatch ``template(key, words)`` on the buffers of ``views``, one binding each, in order."""
         ...
+
+    def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
+        """Return which candidate to take; the first is what the rules say, and always right."""
+        ...
+
+
+class Candidate(NamedTuple):
+    """One way to do a task. ``plan(site, views)`` launches it on views like the task's: what is read, what is written."""
+
+    name: str
+    plan: Callable[[Site, Sequence[View]], None]
+
+
+class Task(NamedTuple):
+    """What candidates are measured on: the op by itself, without what is fused behind it."""
+
+    family: str
+    traits: str  # what else the choice depends on: layouts, window, groups
+    sizes: tuple[int, ...]
+    reads: tuple[View, ...]
+    writes: tuple[View, ...]
+    terms: int  # products that each result adds up; rounding errors grow with it
 
 
 def whole(shape: Shape, dtype: DType, buffer: object) -> View:

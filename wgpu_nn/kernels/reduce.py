@@ -315,7 +315,7 @@ class _Fold:
         elif way.body == "reduce_rows":
             found = min(-(-length // 8192), -(-GROUPS * 256 // (way.lanes * parts)))
         elif way.body == "reduce_columns":
-            found = min(-(-length // (16 * way.lanes)), -(-GROUPS * 128 // (way.lanes * parts)))
+            found = min(-(-length // (64 * way.lanes)), -(-GROUPS * 128 // (way.lanes * parts)))
         elif way.body == "reduce_columns_alone":
             found = -(-length // 512)  # rows apart by a page or more: few enough that their addresses stay cached
         else:

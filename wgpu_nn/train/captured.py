@@ -56,7 +56,7 @@ class CapturedStep:
         self._first: list[Scalar] | None = trace.first
         self._cells: dict[Ref, Cell] = {ref: cell for ref, cell in trace.states.items()}
         if fuse:
-            self.plan = plan_fused(program, trace.constants, root.target)
+            self.plan = plan_fused(program, trace.constants, root.target, root.tuner)
         else:
             self.plan = plan_plainly(program, trace.constants, root.target, root.tuned)
         places: dict[Slot, Segment] = {}
