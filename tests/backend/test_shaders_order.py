@@ -147,37 +147,35 @@ PLACES = TRUTHS + (
     "fn before(slice: u32) -> u32 { return u32(tallies[slice]); }\n"
     "fn store(n: u32, place: u32) { out[n] = i32(place) + 100; }"
 )
-SELECTED = {"": {"WORKGROUP": 8, "SPAN": 4}, "_tile": {"WORKGROUP": 8, "SPAN": 32, "PER": 4}}
+ALONE, SHARED = {"WORKGROUP": 8, "SPAN": 4}, {"WORKGROUP": 8, "SPAN": 32, "PER": 4}
 
 
-@pytest.mark.parametrize("variant", SELECTED)
-def test_truths_are_counted_by_slice(variant: str, gpu: Gpu, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("file", "constants"), [("tallies", ALONE), ("tallies_tile", SHARED)])
+def test_truths_are_counted_by_slice(file: str, constants: dict[str, int], gpu: Gpu, rng: np.random.Generator) -> None:
     x = rng.integers(0, 2, 101).astype(np.uint32)
-    constants = SELECTED[variant]
     x_of = x[1::2]
     slices = -(-x_of.size // constants["SPAN"])
     sizes = {"slices": slices, "items": x_of.size}
     out = Out((slices + 1,), np.int32)
-    groups = slices if variant else -(-slices // 8)
-    got = run(
-        gpu, f"tallies{variant}", {"source": x, "out": out}, groups, constants=constants, sizes=sizes, text=TRUTHS
-    )
+    groups = slices if "PER" in constants else -(-slices // 8)
+    got = run(gpu, file, {"source": x, "out": out}, groups, constants=constants, sizes=sizes, text=TRUTHS)
     want = np.add.reduceat(x_of, np.arange(0, x_of.size, constants["SPAN"]))
     assert got.tolist() == [*want.tolist(), -77]
 
 
-@pytest.mark.parametrize("variant", SELECTED)
-def test_truths_are_put_side_by_side_up_to_the_count(variant: str, gpu: Gpu, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("file", "constants"), [("places", ALONE), ("places_tile", SHARED)])
+def test_truths_are_put_side_by_side_up_to_the_count(
+    file: str, constants: dict[str, int], gpu: Gpu, rng: np.random.Generator
+) -> None:
     x = rng.integers(0, 2, 101).astype(np.uint32)
-    constants = SELECTED[variant]
     x_of = x[1::2]
     starts = np.arange(0, x_of.size, constants["SPAN"])
     want = np.flatnonzero(x_of)[:-1]
     sizes = {"slices": starts.size, "items": x_of.size, "count": want.size}
     tallies = i32([np.count_nonzero(x_of[:n]) for n in starts])
     buffers = {"source": x, "tallies": tallies, "out": Out((want.size + 1,), np.int32)}
-    groups = starts.size if variant else -(-starts.size // 8)
-    got = run(gpu, f"places{variant}", buffers, groups, constants=constants, sizes=sizes, text=PLACES)
+    groups = starts.size if "PER" in constants else -(-starts.size // 8)
+    got = run(gpu, file, buffers, groups, constants=constants, sizes=sizes, text=PLACES)
     assert got.tolist() == [*(want + 100).tolist(), -77]
 
 

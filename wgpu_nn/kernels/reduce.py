@@ -250,7 +250,7 @@ class _Fold:
         """Return the folded axes whose elements follow each other in memory without gaps."""
         found: list[int] = []
         step = 1
-        for a in sorted(axes, key=lambda a: abs(x.strides[a])):
+        for a in sorted(axes, key=lambda a: (abs(x.strides[a]), x.shape[a])):
             if x.strides[a] == step or (x.shape[a] == 1 and self.site.tuned):
                 found.append(a)
                 step *= x.shape[a]
