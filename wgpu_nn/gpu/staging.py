@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import wgpu
@@ -25,25 +26,21 @@ class Chunk:
         self.address: Any = lib.wgpuBufferGetMappedRange(raw._internal, 0, size)
 
 
-def _callback(ffi: Any, mapped: int) -> tuple[Any, Callable[[Staging, Chunk], Any]]:
-    """Return what wgpu calls when a chunk is mapped again, and what notes a chunk and returns the number to call it with.
+_serial = itertools.count(1)
+_returning: dict[int, tuple[Staging, Chunk]] = {}  # chunks that the GPU still reads, by the number of their callback
 
-    It may be called after the interpreter has cleared this module, so that it uses nothing of it.
-    """
-    serial = itertools.count(1)
-    returning: dict[int, tuple[Staging, Chunk]] = {}  # chunks that the GPU still reads
 
-    @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
-    def called(status: int, message: Any, number: Any, unused: Any) -> None:
-        staging, chunk = returning.pop(int(ffi.cast("uintptr_t", number)))
-        staging.returned(chunk, status == mapped)
+@ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
+def _mapped(status: int, message: Any, number: Any, unused: Any) -> None:
+    staging, chunk = _returning.pop(int(ffi.cast("uintptr_t", number)))
+    staging.returned(chunk, status == lib.WGPUMapAsyncStatus_Success)
 
-    def note(staging: Staging, chunk: Chunk) -> Any:
-        number = next(serial)
-        returning[number] = (staging, chunk)
-        return ffi.cast("void *", number)
 
-    return called, note
+@atexit.register
+def _finish() -> None:
+    """Let no callback come when the interpreter is half gone: the process would not live to its end."""
+    for staging, _ in list(_returning.values()):
+        staging.wait()
 
 
 class Staging:
@@ -70,7 +67,7 @@ class Staging:
     def _chunk(self, nbytes: int) -> Chunk:
         size = max(SMALLEST, 1 << (nbytes - 1).bit_length())
         if not self._free.get(size) and self._bytes + size > MOST_BYTES:
-            libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)  # which maps what the GPU is done with
+            self.wait()
         free = self._free.get(size)
         if free:
             chunk = free.pop()
@@ -91,8 +88,14 @@ class Staging:
     def recycle(self, chunks: Iterable[Chunk]) -> None:
         """Ask for chunks to be mapped again once the GPU has read them; later submits and polls bring them back."""
         for chunk in chunks:
-            _info.userdata1 = _note(self, chunk)
+            number = next(_serial)
+            _returning[number] = (self, chunk)
+            _info.userdata1 = ffi.cast("void *", number)
             lib.wgpuBufferMapAsync(chunk.raw._internal, lib.WGPUMapMode_Write, 0, chunk.size, _info[0])
+
+    def wait(self) -> None:
+        """Wait until the GPU has done all work, and so until chunks are mapped again."""
+        libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
 
     def returned(self, chunk: Chunk, mapped: bool) -> None:
         """Take a chunk back; one that could not be mapped, as its device was lost, is forgotten."""
@@ -114,5 +117,4 @@ class Staging:
 
 _info = ffi.new("WGPUBufferMapCallbackInfo *")
 _info.mode = lib.WGPUCallbackMode_AllowProcessEvents
-_called, _note = _callback(ffi, lib.WGPUMapAsyncStatus_Success)  # held here, as a struct's field holds nothing
-_info.callback = _called
+_info.callback = _mapped
