@@ -46,7 +46,8 @@ def test_uploads_and_launches_keep_their_order_whatever_their_sizes(gpu_device: 
     assert totals == [-1.0] * 5
 
 
-def test_chunks_come_back_and_are_bounded(gpu_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("flushed", [True, False])
+def test_chunks_come_back_and_are_bounded(gpu_device: Device, monkeypatch: pytest.MonkeyPatch, flushed: bool) -> None:
     raw = gpu_device.gpu.raw
     created: list[int] = []
     create = raw.create_buffer
@@ -56,9 +57,18 @@ def test_chunks_come_back_and_are_bounded(gpu_device: Device, monkeypatch: pytes
     given = floats(LARGEST // 4)
     for _ in range(3 * MOST_BYTES // LARGEST):
         x = tensor(given, gpu_device)
-        gpu_device.gpu.stream.flush()
+        if flushed:
+            gpu_device.gpu.stream.flush()
     assert np.array_equal(x.numpy(), given)
     assert sum(created) <= MOST_BYTES
+
+
+def test_very_many_small_uploads_go_in_batches(gpu_device: Device) -> None:
+    gpu_device.sync()
+    before = gpu_device.gpu.counts.copy()
+    kept = [tensor([float(n)], gpu_device) for n in range(2500)]
+    assert gpu_device.gpu.counts.since(before).submits == 2
+    assert [kept[n].item() for n in (0, 1023, 1024, 2499)] == [0.0, 1023.0, 1024.0, 2499.0]
 
 
 def test_a_chunk_that_cannot_be_mapped_again_is_forgotten() -> None:

@@ -78,6 +78,11 @@ class Staging:
         self._open.append(chunk)
         return chunk
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of chunks that are written and not sealed yet: they can come back only after a submit."""
+        return sum(chunk.size for chunk in self._open)
+
     def seal(self) -> list[Chunk]:
         """Unmap what was written since the last call, as a submit requires, and return it."""
         sealed, self._open = self._open, []

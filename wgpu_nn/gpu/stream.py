@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SLOTS = 256  # launches with parameters that one submit can hold
 BATCH = 64  # eager launches after which a batch goes to the GPU, so that it works while Python records the next
 READ_CHUNK = 1 << 26
+MOST_WAITING = 1 << 24  # bytes of uploads, and parts, after which a batch without launches goes as well
+MOST_PARTS = 1024
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
 
@@ -259,6 +261,8 @@ class Stream:
             if 0 < data.nbytes <= LARGEST:
                 raw, start = self._staging.write(data.data.cast("B"))
                 self._transfer((raw, start, buffer.block.raw, 0, data.nbytes))
+                if self._staging.waiting >= MOST_WAITING or len(self._parts) >= MOST_PARTS:
+                    self.flush()
             elif data.nbytes:
                 self.flush()  # a queue write overtakes what is recorded but not submitted
                 self._queue.write_buffer(buffer.block.raw, 0, data)
