@@ -1,4 +1,4 @@
-"""The command stream: records launches, submits them in one pass, and orders uploads and reads among them.
+"""The command stream: records launches and copies, submits them together, and orders uploads and reads among them.
 
 The only place that encodes and submits. Everything here runs under one lock, so that threads may share a device.
 """
@@ -217,7 +217,7 @@ class Stream:
         return list((found[1::2] - found[::2]) * period * 1e-9)
 
     def flush(self) -> None:
-        """Submit what is recorded, in one compute pass and one command buffer."""
+        """Submit what is recorded, in one command buffer."""
         with self._lock:
             if self._parts:
                 with device_errors("submit"):
@@ -231,17 +231,19 @@ class Stream:
             # Queue order makes one arena enough: this write lands after the previous submit and before this one.
             self._queue.write_buffer(self._arena, 0, memoryview(self._params)[: slots * self._step])
         sealed = self._staging.seal()
-        commands = Commands(self._device, self.observer)
-        launches = 0
-        for part in parts:
-            if isinstance(part, list):
-                commands.launch(part)
-                launches += len(part)
-            else:
-                commands.copy(part)
-        self._send(commands.finish(), launches)
-        self._staging.recycle(sealed)
-        held.clear()
+        try:
+            commands = Commands(self._device, self.observer)
+            launches = 0
+            for part in parts:
+                if isinstance(part, list):
+                    commands.launch(part)
+                    launches += len(part)
+                else:
+                    commands.copy(part)
+            self._send(commands.finish(), launches)
+        finally:
+            self._staging.recycle(sealed)
+            held.clear()
 
     def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
         """Submit one raw command buffer, and release it unless wgpu-py will."""
