@@ -142,3 +142,23 @@ def test_other_layers_and_their_gradients_are_numpys_eager_and_captured(
     for run in (both, capture(state=[])(both)):
         for got, wanted in zip(run(tensor(x, device.autodiff())), want, strict=True):
             np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["conv2d", "conv3d", "matmul"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_what_follows_a_sum_of_nothing_is_not_lost(op: str, biased: bool, gpu_device: Device) -> None:
+    rank = {"conv2d": 2, "conv3d": 3}.get(op, 0)
+    window = {"stride": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank, "groups": 1}
+    shapes = ((2, 0, *(4,) * rank), (3, 0, *(3,) * rank)) if rank else ((2, 0), (0, 3))
+    x, w = (tensor(np.zeros(s, np.float32), gpu_device) for s in shapes)
+    bias = tensor([1.0, -2.0, 3.0], gpu_device)
+
+    def after(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
+        out = x @ w if not rank else x.run(op, x, w, *([bias] if biased else []), **(window if rank else {}))
+        return (out - 1.5).abs()
+
+    base = np.array([1.0, -2.0, 3.0]) if biased and rank else np.zeros(3)
+    want = np.abs(base - 1.5).reshape(1, 3, *(1,) * rank)
+    for run in (after, capture(after)):
+        got = run(x, w, bias).numpy()
+        np.testing.assert_array_equal(got, np.broadcast_to(want, got.shape))

@@ -89,6 +89,7 @@ def test_a_convolution_by_runs_agrees_with_float64(
     sizes: tuple[int, int],
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
+    trust: str,
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(conv, "choose_runs", lambda *of: seen.append(of) or sizes)

@@ -13,9 +13,9 @@ from wgpu_nn.kernels.conv_few import few, run_strips
 from wgpu_nn.kernels.conv_runs import choose_runs, run_runs, runs_options
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.implicit import Convolution, forward_block, forward_blocks, run_forward
-from wgpu_nn.kernels.map import dense, run_map
+from wgpu_nn.kernels.map import dense
 from wgpu_nn.kernels.plan import Candidate, Input, Site, Task, View, Words, check_turns, grid
-from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.reduce import run_empty
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import Shape, size
 
@@ -117,18 +117,9 @@ def run_conv2d(
         return
     x, w, *bias = _dense(site, inputs)
     if x.size == 0 or w.size == 0:
-        run_map(site, "cast", [bias[0].seen(out.shape, (0, 1, 0, 0))], out) if bias else run_map(
-            site, "full", [0.0], out
-        )
+        run_empty(site, out, finish, bias[0].seen((1, *out.shape), (0, 0, 1, 0, 0)) if bias else None)
         return
     _forward(site, x, w, bias, out, attrs, flipped=False, finish=finish)
-
-
-def _zeros(site: Site, out: View) -> View:
-    """Return one row of zeros like ``out``."""
-    zeros = site.empty((1, *out.shape), out.dtype)
-    run_map(site, "full", [0.0], zeros)
-    return zeros
 
 
 def _forward(
@@ -329,7 +320,7 @@ def run_input_grad(
         return
     g, w = _dense(site, inputs)
     if g.size == 0 or w.size == 0:
-        run_reduce(site, "sum", _zeros(site, out), (0,), out, finish=finish)
+        run_empty(site, out, finish)
         return
     stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
     kernel = (w.shape[2], w.shape[3])

@@ -11,7 +11,7 @@ from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Input, Site, View, Words, check_turns, grid
-from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.reduce import run_empty, run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import size
 
@@ -95,17 +95,9 @@ def run_conv3d(
         return
     x, w, *bias = (dense(site, v) for v in inputs if isinstance(v, View))
     if x.size == 0 or w.size == 0:
-        row = bias[0].seen((1, *out.shape), (0, 0, 1, 0, 0, 0)) if bias else _zeros(site, out)
-        run_reduce(site, "sum", row, (0,), out, finish=finish)
+        run_empty(site, out, finish, bias[0].seen((1, *out.shape), (0, 0, 1, 0, 0, 0)) if bias else None)
         return
     _forward(site, x, w, bias, out, attrs, flipped=False, finish=finish)
-
-
-def _zeros(site: Site, out: View) -> View:
-    """Return one row of zeros like ``out``."""
-    zeros = site.empty((1, *out.shape), out.dtype)
-    run_map(site, "full", [0.0], zeros)
-    return zeros
 
 
 def _forward(
@@ -193,7 +185,7 @@ def run_input_grad3d(
         return
     g, w = (dense(site, v) for v in inputs if isinstance(v, View))
     if g.size == 0 or w.size == 0:
-        run_reduce(site, "sum", _zeros(site, out), (0,), out, finish=finish)
+        run_empty(site, out, finish)
         return
     stride, padding, dilation, groups = attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"]
     kernel: Triple = w.shape[2:]  # pyright: ignore[reportAssignmentType]

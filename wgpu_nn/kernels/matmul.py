@@ -11,7 +11,7 @@ from wgpu_nn.kernels.fused import Arg, Chain, Finish, Link, finish_header, leaf_
 from wgpu_nn.kernels.map import run_map
 from wgpu_nn.kernels.plan import Candidate, Site, Task, View, Words, grid, whole
 from wgpu_nn.kernels.product import MatmulKey, Product, Variant, variants
-from wgpu_nn.kernels.reduce import run_reduce
+from wgpu_nn.kernels.reduce import run_empty, run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import broadcast_strides
 
@@ -161,10 +161,7 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
         return
     inner = x.shape[-1]
     if inner == 0:
-        # Nothing to add up: zeros, which still go through what follows.
-        zeros = site.empty((1, *out.shape), x.dtype)
-        run_map(site, "full", [0.0], zeros)
-        run_reduce(site, "sum", zeros, (0,), out, finish=finish)
+        run_empty(site, out, finish)
         if sums is not None:
             run_map(site, "full", [0.0], sums)
         return

@@ -208,6 +208,14 @@ def run_reduce(
     _Fold(site, op, start, finish, length, max(length - correction, 0)).run(x, axes, out)
 
 
+def run_empty(site: Site, out: View, finish: Finish | None, row: View | None = None) -> None:
+    """Plan sums of nothing: zeros, or what ``row`` [1, *out] adds to them, which still go through what follows."""
+    if row is None:
+        row = site.empty((1, *out.shape), out.dtype)
+        run_map(site, "full", [0.0], row)
+    run_reduce(site, "sum", row, (0,), out, finish=finish)
+
+
 def run_totals(site: Site, op: str, x: View, axis: int, totals: View) -> None:
     """Plan totals[slice, output]: one axis folded in as many slices of even length as ``totals`` has rows."""
     fold = _Fold(site, op, None, None, x.shape[axis], x.shape[axis])
