@@ -21,6 +21,12 @@ fn expm1_near(x: f32) -> f32 {
     return select(exp_nan(x) - 1.0, x * p, abs(x) < 0.5);
 }
 
+// log(exp(x) + exp(y)), which is the larger of the two if that is infinite.
+fn log_add_exp(x: f32, y: f32) -> f32 {
+    let top = max_nan(x, y);
+    return select(top + log1p_near(exp(min(x, y) - top)), top, is_inf(top) || is_nan(top));
+}
+
 // log(1 + x); near 0 by the series of 2 atanh(x / (2 + x)), 1e-7.
 fn log1p_near(x: f32) -> f32 {
     let s = x / (2.0 + x);

@@ -15,7 +15,7 @@ from wgpu_nn.errors import OutOfMemoryError
 from wgpu_nn.gpu.adapter import Adapter
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
-from wgpu_nn.gpu.limits import limits_of
+from wgpu_nn.gpu.limits import bindable, limits_of
 from wgpu_nn.gpu.pool import USAGE, Pool
 from wgpu_nn.gpu.stream import Stream
 
@@ -57,9 +57,7 @@ class Gpu:
             )
         self.limits = dict(self.raw.limits)
         self.counts = Counts()
-        by_name = ("max-storage-buffer-binding-size", "max-buffer-size")
-        limit = min(by_name, key=lambda name: self.limits[name])
-        self.pool = Pool(self._create_buffer, self.limits[limit], limit)
+        self.pool = Pool(self._create_buffer, self.limits["max-buffer-size"], bindable(self.limits))
         self._layouts: dict[tuple[str, bool], tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]] = {}
         self._pipelines: dict[tuple[Kernel, bool], wgpu.GPUComputePipeline] = {}
         self.stream = Stream(self)

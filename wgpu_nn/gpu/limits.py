@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from wgpu_nn import switches
 from wgpu_nn.errors import DeviceLimitError
 
+BINDING = "max-storage-buffer-binding-size"
 # What every device has without asking (WebGPU, section 3.6.2), of what compute shaders and buffers meet.
 PORTABLE: dict[str, int] = {
     "max-bind-groups": 4,
@@ -20,7 +21,7 @@ PORTABLE: dict[str, int] = {
     "max-compute-workgroups-per-dimension": 65535,
     "max-dynamic-storage-buffers-per-pipeline-layout": 4,
     "max-dynamic-uniform-buffers-per-pipeline-layout": 8,
-    "max-storage-buffer-binding-size": 1 << 27,
+    BINDING: 1 << 27,
     "max-storage-buffers-per-shader-stage": 8,
     "max-uniform-buffer-binding-size": 1 << 16,
     "max-uniform-buffers-per-shader-stage": 12,
@@ -45,6 +46,19 @@ def limits_of(offered: Mapping[str, int], asked: Mapping[str, int] | None = None
             raise DeviceLimitError(f"device: expected {name} of {span}, which the adapter offers, got {value}")
         found[name] = value
     return found
+
+
+def bindable(limits: Mapping[str, int]) -> int:
+    """Return how many bytes of a buffer a kernel may see at once."""
+    return min(limits[BINDING], limits["max-buffer-size"]) & ~15
+
+
+def beyond_binding(what: str, most: int, nbytes: int) -> DeviceLimitError:
+    """Return the error for a kernel that would have to see more of a buffer than the device allows."""
+    return DeviceLimitError(
+        f"{what}: expected to see at most {most} bytes of a tensor at once ({BINDING} of this device), got {nbytes}, and "
+        "it cannot be done in parts; use a smaller batch, split the tensor, or use another adapter"
+    )
 
 
 def _worse(name: str, one: int, other: int) -> int:

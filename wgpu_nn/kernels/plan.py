@@ -73,6 +73,7 @@ class Target:
     invocations: int  # most per workgroup
     storage: int  # bytes of workgroup memory
     bindings: int = 8  # storage buffers per kernel; the default is what every WebGPU device has
+    binding: int = 1 << 27  # bytes that a kernel may see of a buffer; the same
 
     @property
     def workgroup(self) -> int:

@@ -12,7 +12,9 @@ from wgpu_nn.kernels.fold import ARGS, ONE, WORDS, accumulator, loads, store
 from wgpu_nn.kernels.fused import Chain, Finish, chain_functions, finish_header
 from wgpu_nn.kernels.map import VALUE, load, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
+from wgpu_nn.kernels.reduce_parts import reduce_in_parts
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.windows import large
 from wgpu_nn.shape import Shape, collapse, row_major, size
 
 BUSY = 4096  # invocations that keep an adapter busy
@@ -194,6 +196,9 @@ def run_reduce(
     if out.size == 0:
         return
     length = size(tuple(x.shape[a] for a in axes))
+    if start is None and finish is None and length and large(site, x, out):
+        reduce_in_parts(run_reduce, site, op, x, axes, out, correction)
+        return
     if length == 0:
         empty = _EMPTY.get(op, float("nan"))
         if finish is None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import plan_map
 from wgpu_nn.kernels.norm import SHARED, held_by
+from wgpu_nn.kernels.parts import run_in_parts
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.windows import large
 from wgpu_nn.shape import collapse, reduced, size
 
 SHORT = 16  # elements of a row that one invocation computes as fast as several
@@ -96,8 +98,11 @@ def run_rows(site: Site, op: str, x: View, axis: int, out: View, end: Finish | N
         tuple(x.shape[i] for i in others), [tuple(v.strides[i] for i in others) for v in (x, out)]
     )
     rows, length = size(sizes), x.shape[axis]
-    if site.target.software and 3 * length > 4 * MOST_TURNS:
+    if (site.target.software and 3 * length > 4 * MOST_TURNS) or 4 * length > site.target.binding:
         _in_parts(site, op, x, axis, out, end)
+        return
+    if large(site, x, out):
+        run_in_parts(site, _planner, op, [x], {"axis": axis}, out)
         return
     strides = (x.strides[axis], out.strides[axis])
     places = (x.offset, out.offset, length, *steps, *out_steps)
@@ -113,6 +118,10 @@ def run_rows(site: Site, op: str, x: View, axis: int, out: View, end: Finish | N
     values = (rows, length, x.offset, out.offset, *strides, *sizes, *steps, *out_steps)
     views = [x, *(end.views if end else ()), out]
     site.launch(rows_kernel, key, values, views, grid(-(-rows * lanes // workgroup)))
+
+
+def _planner(site: Site, op: str, xs: Sequence[View], attrs: Mapping[str, Any], out: View) -> None:
+    run_rows(site, op, xs[0], attrs["axis"], out)
 
 
 def _in_parts(site: Site, op: str, x: View, axis: int, out: View, end: Finish | None) -> None:
