@@ -124,7 +124,14 @@ class Captured(Generic[P, R]):
         if root is None or not switches.capture or root.recorder is not None:
             return self._fn(*args, **kwargs)
         fuse = bool(switches.fusion) if self._options.fuse is None else self._options.fuse
-        key = (shape, id(root), bool(switches.checked_shaders), fuse, switches.autotune.value)
+        key = (
+            shape,
+            id(root),
+            bool(switches.checked_shaders),
+            fuse,
+            switches.autotune.value,
+            bool(switches.deterministic),
+        )
         with self._lock:
             step = self._steps.get(key)
             if step is None:
