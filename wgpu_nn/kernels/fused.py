@@ -14,7 +14,7 @@ from typing import NamedTuple
 from wgpu_nn.dtype import DTYPES, DType, Kind, Scalar
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import copy, load, store, value_type
-from wgpu_nn.kernels.plan import Site, View, Words, bits, grid
+from wgpu_nn.kernels.plan import Site, Task, View, Words, bits, chosen, grid, workgroups
 from wgpu_nn.kernels.source import assemble, bindings
 from wgpu_nn.kernels.windows import large, runs, window
 from wgpu_nn.shape import Shape, collapse, is_row_major
@@ -214,8 +214,15 @@ def plan_fused_map(
         return
     if large(site, *leaves, *outs):
         _in_parts(site, chain, leaves, outs, inplace)
-    else:
-        _launch(site, chain, leaves, outs, inplace, 0, count)
+        return
+    reads = f"{sum(leaf.linear for leaf in chain.leaves)} of {len(leaves)} operands in order"
+    task = Task("map", f"{len(chain.links)} ops, {reads}, {len(outs)} results", (count,), tuple(leaves), tuple(outs), 1)
+
+    def alone(workgroup: int, site: Site, views: Sequence[View]) -> None:
+        _launch(site, chain, views[: len(leaves)], views[len(leaves) :], inplace, 0, count, workgroup)
+
+    workgroup = chosen(site, task, workgroups(site), alone)
+    _launch(site, chain, leaves, outs, inplace, 0, count, workgroup)
 
 
 def _launch(
@@ -226,8 +233,8 @@ def _launch(
     inplace: Sequence[int],
     first: int,
     count: int,
+    workgroup: int,
 ) -> None:
-    workgroup = site.target.workgroup
     key = FusedKey(chain, count, tuple(inplace), workgroup, first)
     read = [v for n, v in enumerate(leaves) if n not in inplace]
     site.launch(fused_kernel, key, (), [*read, *outs], grid(-(-count // (4 * workgroup))))
@@ -253,7 +260,9 @@ def _in_parts(site: Site, chain: Chain, leaves: Sequence[View], outs: Sequence[V
                 here[n] = _run(site, v, leaf.offset + first, count)
         moved = [leaf._replace(offset=v.offset) if leaf.linear else leaf for leaf, v in zip(found, here, strict=True)]
         part = Chain(tuple(moved), chain.links, chain.outs)
-        _launch(site, part, here, [_run(site, v, first, count) for v in outs], inplace, first, count)
+        _launch(
+            site, part, here, [_run(site, v, first, count) for v in outs], inplace, first, count, site.target.workgroup
+        )
 
 
 def _run(site: Site, v: View, start: int, count: int) -> View:
