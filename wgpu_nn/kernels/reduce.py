@@ -109,7 +109,7 @@ def run_reduce(
         run_map(site, "cast", [x.seen(out.shape, _without(x, axes, len(out.shape)))], out)
         return
     divisor = max(length - correction, 0)
-    found, forms = {"by rule": _AS_RULES_SAY}, [_Fold(site, op, None, None, length, divisor).form(x, axes)]
+    found, forms = {"usual": _AS_RULES_SAY}, [_Fold(site, op, None, None, length, divisor).form(x, axes)]
     for name, recipe in (_ON_SOFTWARE if site.target.software else _ON_GPU).items():
         form = _Fold(site, op, None, None, length, divisor, recipe).form(x, axes)
         if form not in forms:

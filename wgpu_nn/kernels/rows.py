@@ -136,7 +136,7 @@ def run_rows(site: Site, op: str, x: View, axis: int, out: View, end: Finish | N
         first = _Way(body, lanes, held, SHARED)
         others = {name: _Way("softmax_held", *way, SHARED) for name, way in shares(length).items()}
         others["in two walks"] = _Way("softmax_stream", SHARED, 1, SHARED)
-        found = {"by rule": first, **{name: way for name, way in others.items() if way != first}}
+        found = dict(sorted(others.items(), key=lambda item: item[1] != first))
     traits = f"{op}, {'in fours' if four else 'side by side' if strides[0] == 1 else 'apart'}"
     way = chosen(site, Task("rows", traits, (rows, length), (x,), (out,), length), found, launch)
     launch(way, site, [x, out], end)
