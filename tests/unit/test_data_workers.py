@@ -102,7 +102,7 @@ def test_processes_stay_for_the_next_epoch_and_end_with_the_loader():
 
 
 def test_arrays_of_a_process_are_one_s_own():
-    for (x, _) in DataLoader(Numbers(), 23, shuffle=False, seed=0, workers=1, kind="process").epoch(0):
+    for x, _ in DataLoader(Numbers(), 23, shuffle=False, seed=0, workers=1, kind="process").epoch(0):
         x += 1
         assert x.flags.owndata or x.base is not None
         assert x[0] == 1
@@ -123,7 +123,9 @@ def test_leaving_the_loop_ends_the_processes():
 def test_an_exception_comes_with_its_traceback_and_item(kind: Any, workers: int):
     loader = DataLoader(Numbers(9), 4, shuffle=False, seed=0, workers=workers, kind=kind)
     seen: list[Any] = []
-    with pytest.raises(DataError, match=r"batch 2 of epoch 5 failed, items \[8, 9, 10, 11\]: KeyError.*it is item 9") as caught:
+    with pytest.raises(
+        DataError, match=r"batch 2 of epoch 5 failed, items \[8, 9, 10, 11\]: KeyError.*it is item 9"
+    ) as caught:
         for x, _ in loader.epoch(5):
             seen.append(x.tolist())
     assert seen == [[0, 1, 2, 3], [4, 5, 6, 7]]

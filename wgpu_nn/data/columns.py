@@ -121,12 +121,14 @@ class Builder:
         for name in self.features:
             values = chunk.columns[name]
             if self.reading.missing is not None:
-                values = [self.reading.missing if _absent(value) else value for value in values]
+                fill = str(self.reading.missing) if self.columns.text else self.reading.missing
+                values = [fill if _absent(value) else value for value in values]
             part = _numbers(values, self.columns.text)
             if part is None or part.size != len(chunk.numbers) * self.widths[name]:
                 return None
             parts.append(part.reshape(len(chunk.numbers), -1))
-        x = np.concatenate(parts, 1).astype(np.float32) if parts else np.zeros((len(chunk.numbers), 0), np.float32)
+        with np.errstate(over="ignore"):  # infinity says it
+            x = np.concatenate(parts, 1).astype(np.float32)
         if not np.isfinite(x).all():
             return None
         if self.reading.target is None:
@@ -160,7 +162,7 @@ class Builder:
                 return name, f"expected {'a number' if width == 1 else f'{width} numbers'}, got {shown(value)}"
             if number.size != width:
                 return name, f"expected {width} number{'s' * (width > 1)} as in the first row, got {number.size}"
-            if not np.isfinite(number.astype(np.float32)).all():
+            if not (np.abs(number) <= np.finfo(np.float32).max).all():
                 return name, f"expected a finite number of single precision, got {shown(value)}"
         if self.reading.target is None:
             return None

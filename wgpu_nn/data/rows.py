@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
+import numpy as np
+
 from wgpu_nn.errors import DataError
 
 __all__ = ["BadRow", "Checked", "CsvRows", "JsonRows", "Row", "Rows"]
@@ -96,7 +98,7 @@ def refuse_bad(row: Row | BadRow) -> Row:
 
 def shown(value: object) -> str:
     """Return a value for a message, cut where it is long."""
-    text = repr(value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
