@@ -130,15 +130,15 @@ def test_targets_are_numbers_classes_or_absent(tmp_path: Path, write: Write, rea
 def test_a_bad_row_is_named_passed_over_and_counted(
     tmp_path: Path, write: Write, read: Read, row: Any, how: dict[str, Any], said: str
 ):
-    rows: list[Any] = [(float(i), float(-i), "ab"[i % 2]) for i in range(5000)]
-    rows.insert(4321, row)
+    rows: list[Any] = [(float(i), float(-i), "ab"[i % 2]) for i in range(4200)]
+    rows.insert(4123, row)
     path = write(tmp_path / "t", rows)
-    number = 4323 if write is write_csv else 4322  # the first line of CSV has the names
+    number = 4125 if write is write_csv else 4124  # the first line of CSV has the names
     with pytest.raises(DataError, match=rf"t, (line|row) {number}, column '{said}"):
         read(path, "species", **how)
     table = read(path, "species", skip_bad=True, **how)
-    assert len(table) == 5000 and table.skipped == 1 and f" {number}, column" in str(table.bad[0])
-    assert table.x[:, 0].tolist() == list(range(5000))
+    assert len(table) == 4200 and table.skipped == 1 and f" {number}, column" in str(table.bad[0])
+    assert table.x[:, 0].tolist() == list(range(4200))
 
 
 @pytest.mark.parametrize(("write", "read"), FORMATS)
@@ -199,7 +199,7 @@ def test_csv_of_other_dialects_is_read(tmp_path: Path):
     (row,) = CsvRows(path, delimiter=";")
     assert row == {"a;b": "1,5", "y": 'zwei "Zeilen"\r\nlang'}
     path.write_bytes("1,ä\n2,ö\n".encode("cp1252"))
-    with pytest.raises(DataError, match="after line 0: expected text in utf-8, got byte 0xe4"):
+    with pytest.raises(DataError, match="line 1 or after: expected text in utf-8, got byte 0xe4"):
         list(CsvRows(path, names=["a", "b"]))
     assert [row["b"] for row in CsvRows(path, names=["a", "b"], encoding="cp1252")] == ["ä", "ö"]
 
@@ -219,7 +219,7 @@ def test_csv_of_any_text_is_read_as_it_was_written(tmp_path_factory: pytest.Temp
 
 
 @given(st.binary(max_size=120))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_random_bytes_raise_nothing_but_data_error(tmp_path_factory: pytest.TempPathFactory, content: bytes):
     path = tmp_path_factory.getbasetemp() / "random"
     for start in (b"", b"PAR1", b"ARROW1", b"SQLite format 3\0", b'{"a": 1}\n', b"a,b\n1,2\n"):
@@ -244,22 +244,21 @@ def test_rows_of_too_few_fields_and_broken_json_are_bad(tmp_path: Path):
     assert read_csv(path, skip_bad=True).skipped == 3 and len(list(CsvRows(path, skip_bad=True))) == 1
     path.write_text('{"a": 1}\n\n{"a": 2\n[3]\n{"a": NaN}\n')
     found = JsonRows(path).check()
-    assert (
-        found.good == 2
-        and [bad.place.removeprefix(f"{path}, ") for bad in found.bad] == ["line 3, column 1", "line 4"]
-        or ("line 3, column" in found.bad[0].place)
-    )
+    assert found.good == 2 and [bad.place.removeprefix(f"{path}, ") for bad in found.bad] == [
+        "line 3, column 8",
+        "line 4",
+    ]
     assert read_jsonl(path, skip_bad=True).x.tolist() == [[1]]
 
 
 def test_files_that_are_missing_or_empty_are_data_errors(tmp_path: Path):
     for read in (read_csv, read_jsonl, read_parquet, read_flowers):
-        with pytest.raises(DataError, match="none.*expected a"):
+        with pytest.raises(DataError, match=r"none.*expected a"):
             read(tmp_path / "none")
         with pytest.raises(DataError, match="expected a"):
             read(tmp_path)
         (tmp_path / "empty").write_bytes(b"")
-        with pytest.raises(DataError, match="empty.*expected|expected.*empty"):
+        with pytest.raises(DataError, match=r"empty.*expected|expected.*empty"):
             read(tmp_path / "empty")
     assert not (tmp_path / "none").exists()
     for write, read in [param.values for param in FORMATS if param.id not in ("parquet", "arrow", "jsonl")]:
@@ -317,17 +316,27 @@ def test_rows_of_every_format_stream_alike(tmp_path: Path, skip_bad: bool):
         assert [y.tolist() for _, y in later] == [y.tolist() for _, y in batches[100:]]
 
 
+def write_numbers(path: Path, bad: set[int]) -> Path:
+    path.write_text("".join("oops\n" if i in bad else json.dumps({"x": i}) + "\n" for i in range(50)))
+    return path
+
+
+def only_x(row: dict[str, Any]) -> tuple[int]:
+    return (row["x"],)
+
+
 def test_rows_that_are_passed_over_do_not_shift_batches_of_workers(tmp_path: Path):
-    path = tmp_path / "t"
-    path.write_text("".join('{"x": %d}\n' % i if i % 5 else "oops\n" for i in range(50)))
-    stream = mapped_stream(JsonRows(path, skip_bad=True), lambda row: (row["x"],))
+    path = write_numbers(tmp_path / "t", set(range(0, 50, 5)))
+    stream = mapped_stream(JsonRows(path, skip_bad=True), only_x)
     expected = [x.tolist() for (x,) in StreamLoader(stream, 4, workers=0).epoch(0)]
-    assert sum(expected, []) == [i for i in range(50) if i % 5]
+    assert [x for batch in expected for x in batch] == [i for i in range(50) if i % 5]
     assert [x.tolist() for (x,) in StreamLoader(stream, 4, workers=3).epoch(0)] == expected
+
+
+def test_a_bad_row_of_a_stream_is_named_by_batch_item_and_line(tmp_path: Path):
+    stream = mapped_stream(JsonRows(write_numbers(tmp_path / "t", {5})), only_x)
     with pytest.raises(DataError, match=r"batch 1 of epoch 0 failed at item 5: DataError: .*line 6"):
-        list(StreamLoader(mapped_stream(JsonRows(path), lambda row: row["x"] or 1), 4).epoch(0)) if path.write_text(
-            "".join('{"x": %d}\n' % i if i != 5 else "oops\n" for i in range(50))
-        ) else None
+        list(StreamLoader(stream, 4).epoch(0))
 
 
 # --- SQLite by index ---------------------------------------------------------------------------------------------------
@@ -345,9 +354,8 @@ def test_a_sqlite_table_is_read_by_index_from_many_threads(tmp_path: Path):
     assert sorted(np.concatenate([batch[0] for batch in found])) == list(range(1500))
     again = pickle.loads(pickle.dumps(data))
     assert again[3][0] == 3
-    assert [x.tolist() for x in next(DataLoader(data, 2, shuffle=False, seed=0, collate=stacked, workers=0).epoch(0))][
-        0
-    ] == [0, 1]
+    first = next(DataLoader(data, 2, shuffle=False, seed=0, collate=stacked, workers=0).epoch(0))
+    assert first[0].tolist() == [0, 1]
 
 
 def test_sqlite_columns_that_are_not_there_and_nulls_are_data_errors(tmp_path: Path):

@@ -114,7 +114,7 @@ def _opened(source: str, path: Path, encoding: str) -> TextIO:
 
 def _not_text(source: str, line: int, encoding: str, error: UnicodeDecodeError) -> DataError:
     return DataError(
-        f"{source}, after line {line}: expected text in {encoding}, got byte 0x{error.object[error.start]:02x} "
+        f"{source}, line {line} or after: expected text in {encoding}, got byte 0x{error.object[error.start]:02x} "
         f"({error.reason}); name the encoding ('cp1252', 'utf-16'), or convert the file"
     )
 
@@ -164,27 +164,26 @@ class CsvRows(Rows):
 
     def _lines(self) -> Generator[tuple[int, list[str] | BadRow], None, None]:
         """Iterate over the lines that are not empty, with their numbers, the first being 1."""
-        line = 0
+        line = 1
         with _opened(self.source, self.path, self.encoding) as file:
             reader = csv.reader(file, delimiter=self.delimiter, strict=True)
             try:
                 while True:
+                    line = reader.line_num + 1
                     try:
                         fields = next(reader, None)
                     except csv.Error as error:
-                        line = reader.line_num
                         yield line, BadRow(self.place(line), f"expected a row of CSV, got {error}")
                         continue
                     if fields is None:
                         return
-                    line = reader.line_num
                     if fields:
                         yield line, fields
             except UnicodeDecodeError as error:
                 raise _not_text(self.source, line, self.encoding, error) from error
 
     def lazily(self) -> Iterator[tuple[int, Callable[[], Row | BadRow]]]:
-        """Iterate over all rows, as the last of each one's lines and a function that makes it."""
+        """Iterate over all rows, as the first of each one's lines and a function that makes it."""
         with closing(self._lines()) as lines:
             if not self._named:
                 next(lines, None)
@@ -217,7 +216,7 @@ class JsonRows(Rows):
 
     def lazily(self) -> Iterator[tuple[int, Callable[[], Row | BadRow]]]:
         """Iterate over all rows, as the number of each one's line and a function that makes it."""
-        number = 0
+        number = 1
         with _opened(self.source, self.path, self.encoding) as file:
             try:
                 for number, line in enumerate(file, 1):
@@ -228,7 +227,7 @@ class JsonRows(Rows):
 
     def _row(self, number: int, line: str) -> Row | BadRow:
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip("\r\n"))
         except ValueError as error:
             column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             return BadRow(

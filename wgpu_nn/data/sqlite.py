@@ -28,13 +28,16 @@ AT_ONCE = 500  # values that one statement may have, on any build of SQLite
 
 
 def _connected(source: str, path: Path) -> sqlite3.Connection:
-    """Open a data base for reading only: neither it nor a missing one is written to."""
+    """Open a data base for reading only: neither it nor a missing one is written to.
+
+    Any thread may close it: which one collects garbage, nobody knows. One uses it.
+    """
     import sqlite3
 
     if not path.is_file():
         raise DataError(f"{source}: expected a SQLite file, got no such file; is the path right?")
     try:
-        return sqlite3.connect(f"file:{quote(path.absolute().as_posix())}?mode=ro", uri=True)
+        return sqlite3.connect(f"file:{quote(path.absolute().as_posix())}?mode=ro", uri=True, check_same_thread=False)
     except sqlite3.Error as error:
         raise DataError(f"{source}: expected a readable SQLite file, got {error}") from error
 
@@ -106,6 +109,18 @@ def read_sqlite(
     return rows_table(rows, rows.names, False, Reading(target, features, classes, regression, missing, skip_bad))
 
 
+class _Own:
+    """A thread's connection, closed when the thread or the data set is gone."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
 class SqliteDataset:
     """The rows of a table that stays on disk: items are the ``columns`` as arrays, in the order of the table's row ids.
 
@@ -140,11 +155,11 @@ class SqliteDataset:
     def _all(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         import sqlite3
 
-        connection: sqlite3.Connection | None = vars(self._local).get("connection")
-        if connection is None:
-            connection = self._local.connection = _connected(f"SqliteDataset: {self.path}", self.path)
+        own: _Own | None = vars(self._local).get("own")
+        if own is None:
+            own = self._local.own = _Own(_connected(f"SqliteDataset: {self.path}", self.path))
         try:
-            return connection.execute(query, parameters).fetchall()
+            return own.connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
             raise DataError(
                 f"SqliteDataset: {self.path}: expected a data base with {self.table!r}, got {error}"
