@@ -162,6 +162,13 @@ def test_classes_out_of_range_are_refused(tmp_path: Path, write: Write, read: Re
 
 
 @pytest.mark.parametrize(("write", "read"), FORMATS)
+def test_more_names_than_classes_are_refused(tmp_path: Path, write: Write, read: Read):
+    assert read(write(tmp_path / "t"), "species", classes=3).classes == ("iris", "lily", "rose")
+    with pytest.raises(DataError, match=r"expected 2 classes in the target 'species', got 3: \('iris', "):
+        read(tmp_path / "t", "species", classes=2)
+
+
+@pytest.mark.parametrize(("write", "read"), FORMATS)
 def test_texts_among_features_and_unknown_columns_are_refused(tmp_path: Path, write: Write, read: Read):
     path = write(tmp_path / "t")
     with pytest.raises(DataError, match=r"column 'species': expected a number, got 'iris'"):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wgpu_nn import Device
 from wgpu_nn.data import (
     ArrayDataset,
     DataLoader,
@@ -36,6 +37,7 @@ from wgpu_nn.data import (
     windowed,
 )
 from wgpu_nn.errors import DataError
+from wgpu_nn.train.feed import feed
 
 
 def counting(n: int) -> ArrayDataset:
@@ -227,6 +229,12 @@ def test_a_sampler_of_another_length_is_refused():
 
     with pytest.raises(DataError, match="expected 5 indices of the sampler for epoch 3"):
         DataLoader(counting(9), 2, shuffle=False, seed=0, sampler=Short()).epoch(3)
+
+
+def test_what_is_augmented_does_not_stay_on_a_device():
+    made = DataLoader(counting(9), 2, shuffle=False, seed=0, augment=lambda item, generator: item)
+    assert not made.repeatable and feed(made, Device("numpy")).reason
+    assert not feed(DataLoader(counting(9), 2, shuffle=False, seed=0), Device("numpy")).reason
 
 
 # --- batches -----------------------------------------------------------------------------------------------------------
