@@ -112,7 +112,8 @@ class Builder:
                 bool(values) and not any(_number(value, self.columns.text) is not None for value in values)
             )
         for name in self.features:
-            self.widths.setdefault(name, _width(chunk.columns[name][0]))
+            first = next((value for value in chunk.columns[name] if not _absent(value)), 0)
+            self.widths.setdefault(name, _width(first))
         return True
 
     def _converted(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray | None] | None:
