@@ -14,10 +14,11 @@ from wgpu_nn.backends.base import HostCallback, Pending, Present, Recorder, Trac
 from wgpu_nn.backends.choices import known_choices
 from wgpu_nn.backends.tuner import Tuner
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
-from wgpu_nn.errors import CaptureError, KindError
+from wgpu_nn.errors import CaptureError, DeviceLimitError, KindError
 from wgpu_nn.gpu import Gpu, Landing
 from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
 from wgpu_nn.kernels.plan import Candidate, Task
+from wgpu_nn.kernels.storage import stored
 from wgpu_nn.kernels.views import VIEWS
 from wgpu_nn.ops import DEFAULT_DTYPES, Spec, infer
 from wgpu_nn.shape import Shape, size
@@ -42,7 +43,16 @@ class Wgpu:
     def spec(self, handle: View) -> Spec:
         return handle.spec
 
+    def _check(self, dtype: DType) -> None:
+        if dtype.nbytes == 2 and "shader-f16" not in self.gpu.features:
+            raise DeviceLimitError(
+                f"{dtype}: expected an adapter with the feature shader-f16, got {self.gpu.adapter}, which has it not; "
+                "use float32"
+            )
+
     def run(self, op: str, *operands: View | Scalar, **attrs: Any) -> View:
+        if "dtype" in attrs:  # cast and full: what else makes halves has some already
+            self._check(attrs["dtype"])
         recorder = self._recorder.get()
         if recorder is not None:
             return recorder.run(op, *operands, **attrs)  # pyright: ignore[reportReturnType]
@@ -73,10 +83,10 @@ class Wgpu:
 
     # --- the site of planners --------------------------------------------------------------------------------------
     def empty(self, shape: Shape, dtype: DType) -> View:
-        return whole(shape, dtype, self.gpu.pool.lease(4 * size(shape)))
+        return whole(shape, dtype, self.gpu.pool.lease(Spec(shape, dtype).nbytes))
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
-        kernel = template(key, None)
+        kernel = stored(template(key, None), views)
         params = np.array([w & 0xFFFFFFFF for w in words], np.uint32).tobytes()
         self.gpu.stream.launch(kernel, [v.buffer for v in views], grid, params)
 
@@ -94,8 +104,11 @@ class Wgpu:
     def upload(self, array: np.ndarray, dtype: DType) -> View:
         if not dtype.wgsl:
             raise KindError(f"upload: a GPU holds no {dtype}, got an array of it; use f32 or i32")
+        self._check(dtype)
         data = np.ascontiguousarray(array, np.uint32 if dtype.kind is Bool else dtype.numpy)
         out = self.empty(array.shape, dtype)
+        if data.nbytes % 4:
+            data = np.append(data, np.zeros(1, data.dtype))  # buffers are copied in whole words
         self.gpu.stream.upload(out.buffer, data)
         return out
 
@@ -103,13 +116,13 @@ class Wgpu:
         x = self._readable(handle)
         if x.size == 0:
             return np.empty(x.shape, x.dtype.numpy)
-        return _array(self.gpu.stream.read(x.buffer, 4 * x.offset, 4 * x.size), x)
+        return _array(self.gpu.stream.read(x.buffer, x.start, -(-x.nbytes // 4) * 4), x)
 
     def download_later(self, handle: View) -> Pending:
         x = self._readable(handle)
         if x.size == 0:
             return Present(np.empty(x.shape, x.dtype.numpy))
-        return _Coming(self.gpu.stream.read_later(x.buffer, 4 * x.offset, 4 * x.size), x.spec)
+        return _Coming(self.gpu.stream.read_later(x.buffer, x.start, -(-x.nbytes // 4) * 4), x.spec)
 
     def _readable(self, handle: View) -> View:
         if isinstance(handle, Traced):
@@ -140,8 +153,9 @@ class _Coming:
 
 
 def _array(data: bytes | bytearray, spec: Spec | View) -> np.ndarray:
-    stored = np.uint32 if spec.dtype.kind is Bool else spec.dtype.numpy
-    return np.frombuffer(data, stored).reshape(spec.shape).astype(spec.dtype.numpy, copy=False)
+    element = np.uint32 if spec.dtype.kind is Bool else spec.dtype.numpy
+    found = np.frombuffer(data, element, size(spec.shape))
+    return found.reshape(spec.shape).astype(spec.dtype.numpy, copy=False)
 
 
 @functools.cache

@@ -199,7 +199,7 @@ def _run(
         views = [x, y, *(finish.views if finish else ()), out, *([sums] if sums is not None else [])]
         site.launch(matmul_kernel, key, values, views, grid(-(-tiles // each)))
         return
-    partial = site.empty((slices, *out.shape), x.dtype)
+    partial = site.empty((slices, *out.shape), out.dtype.wide)
     site.launch(matmul_kernel, key, values, [x, y, partial], grid(-(-tiles * slices // each)))
     run_reduce(site, "sum", partial, (0,), out, finish=finish)
     if sums is not None:

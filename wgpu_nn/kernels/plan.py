@@ -18,7 +18,7 @@ Words = tuple[int, ...]
 # Makes a kernel's text from what distinguishes it, and from its sizes if those are to be constants.
 Template = Callable[[Any, "Words | None"], Kernel]
 
-ALIGNED = 64  # elements: WebGPU lets a binding start at multiples of 256 bytes
+BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
 MOST_GROUPS = 65535  # workgroups per dimension that every WebGPU device allows
 # NOTE: llvmpipe (Mesa 22) ends an invocation's loops, silently, after 65,535 iterations in all. Planners keep every
 # invocation of a software adapter below this.
@@ -47,6 +47,16 @@ class View:
     def size(self) -> int:
         """The number of elements."""
         return size(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the elements."""
+        return self.dtype.nbytes * self.size
+
+    @property
+    def start(self) -> int:
+        """The bytes before the first element."""
+        return self.dtype.nbytes * self.offset
 
     @property
     def contiguous(self) -> bool:

@@ -78,7 +78,7 @@ def run_scan(site: Site, op: str, x: View, axis: int, out: View) -> None:
     tiled, slices = _variant(site, x, axis, rows)
     views = [x, out]
     if slices > 1:
-        totals, carry = (site.empty((slices, rows), x.dtype) for _ in range(2))
+        totals, carry = (site.empty((slices, rows), x.dtype.wide) for _ in range(2))
         run_totals(site, FOLDS[op], x, axis, totals)
         run_scan(site, op, totals, 0, carry)
         views.insert(1, carry)
