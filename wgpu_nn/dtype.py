@@ -57,6 +57,8 @@ I64 = DType("i64", Int, np.dtype(np.int64), "", 8)
 # A Bool occupies one u32 on the GPU: WebGPU buffers hold no bool, and a word can be written without its neighbours.
 BOOL = DType("bool", Bool, np.dtype(np.bool_), "u32")
 
+float16, float32 = F16, F32  # as NumPy and others name them
+
 DTYPES = {d.name: d for d in (F32, F64, I32, I64, BOOL, F16)}
 
 

@@ -27,8 +27,8 @@ _HALVES = {
 
 def stored(kernel: Kernel, views: Sequence[View]) -> Kernel:
     """Return the kernel for memory of these views' element types, one view a binding, in order."""
-    halves = tuple(n for n, v in enumerate(views) if v.dtype.nbytes == 2)
-    return _narrowed(kernel, halves) if halves else kernel
+    halves = tuple([n for n, v in enumerate(views) if v.dtype.nbytes == 2])
+    return _narrowed(kernel, halves) if halves or "f16(" in kernel.code else kernel
 
 
 @functools.cache
@@ -45,8 +45,10 @@ def _narrowed(kernel: Kernel, halves: tuple[int, ...]) -> Kernel:
         return f"{m[1]}{_HALVES[m[4]][0]}{m[5]}"
 
     code = _BINDING.sub(declare, kernel.code)
-    access = re.compile(rf"//[^\n]*|\b({'|'.join(found)})\[")
-    return replace(kernel, name=f"{kernel.name} f16", code=f"enable f16; {_converted(code, access, found)}")
+    if found:
+        access = re.compile(rf"//[^\n]*|\b({'|'.join(found)})\[")
+        code = _converted(code, access, found)
+    return replace(kernel, name=f"{kernel.name} f16", code=f"enable f16; {code}")
 
 
 def _converted(code: str, access: re.Pattern[str], found: dict[str, tuple[str, str, str]]) -> str:
