@@ -107,8 +107,10 @@ def test_a_device_may_make_halves_by_default_and_is_the_same_place() -> None:
         Device("numpy", float_dtype=F64)
 
 
-def test_moving_between_devices_keeps_halves() -> None:
-    assert half([1.5]).to(Device("numpy:f64")).dtype == float16
+def test_a_device_in_double_precision_takes_halves_as_such_only_when_told() -> None:
+    double = Device("numpy:f64")
+    assert half([1.5]).to(double).dtype == tensor(np.ones(2, np.float16), double).dtype == F64
+    assert half([1.5], double).dtype == float16
 
 
 def test_results_are_rounded_once_from_f32() -> None:

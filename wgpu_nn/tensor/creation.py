@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn import shape as shapes
-from wgpu_nn.dtype import F16, DType, Float, Kind, Scalar, kind_of_numpy, kind_of_scalar
+from wgpu_nn.dtype import F16, F32, DType, Float, Kind, Scalar, kind_of_numpy, kind_of_scalar
 from wgpu_nn.errors import KindError, ShapeError
 from wgpu_nn.shape import Shape
 from wgpu_nn.tensor.device import Device, default_device
@@ -50,7 +50,7 @@ def tensor(data: Any, device: Device | None = None, kind: Kind | None = None, dt
     if found is None:
         raise KindError(f"tensor: expected numbers or truths, got elements of {array.dtype}")
     where = _on(device)
-    if dtype is None and kind in (None, Float) and array.dtype == F16.numpy:
+    if dtype is None and kind in (None, Float) and array.dtype == F16.numpy and where.backend.dtypes[Float] == F32:
         dtype = F16
     dtype = _element(where, kind or found, dtype)
     if dtype.numpy.kind == "i" and array.size and array.dtype.kind in "iuf":

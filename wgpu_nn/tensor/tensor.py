@@ -9,7 +9,7 @@ import numpy as np
 
 from wgpu_nn.autodiff import Autodiff, Tracked
 from wgpu_nn.backends.base import Handle, Pending
-from wgpu_nn.dtype import F16, Bool, DType, Float, Int, Kind, Scalar
+from wgpu_nn.dtype import F16, F32, Bool, DType, Float, Int, Kind, Scalar
 from wgpu_nn.errors import DeviceMismatchError, GradientError, KindError, ShapeError
 from wgpu_nn.ops import Spec
 from wgpu_nn.shape import Shape
@@ -160,14 +160,15 @@ class Tensor(Selections):
         """Return the tensor on another device, its gradient history staying behind; or with another element type.
 
         Between a device and its ``autodiff()`` nothing is copied; between others the elements pass through the host.
-        Halves stay halves.
+        Halves stay halves, but on a device in double precision.
         """
         if isinstance(where, DType):
             return self.cast(where)
         if where == self.device:
             return self
         if where.root is not self.device.root:
-            dtype = self.dtype if self.dtype == F16 else where.backend.dtypes[self.kind]
+            dtype = where.backend.dtypes[self.kind]
+            dtype = F16 if self.dtype == F16 and dtype == F32 else dtype
             return Tensor(where, where.backend.upload(self.numpy(), dtype))
         return Tensor.of_root(where, self.root)
 
