@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,8 @@ from tests.case import VIEWS, Arg, Case, f32
 from tests.cases import TABLE
 from wgpu_nn import Device, Int, Tensor, arange, cat, float16, float32, randn, switches, tensor, where, zeros
 from wgpu_nn.backends.base import Backend, Handle
+from wgpu_nn.backends.wgpu import Wgpu, target_of
 from wgpu_nn.dtype import DType, Float, Kind
-from wgpu_nn.errors import DeviceLimitError
-from wgpu_nn.gpu import Gpu
 from wgpu_nn.nn import Module
 from wgpu_nn.ops import OPS, Category
 from wgpu_nn.optim import AdamConfig
@@ -34,6 +34,21 @@ def _floats(case: Case) -> bool:
     return any(isinstance(a, Arg) and a.kind is Float for a in case.args) and case.op != "places"
 
 
+@pytest.fixture(params=["f16", "words"])
+def any_storage(request: pytest.FixtureRequest, gpu_device: Device) -> Device:
+    """The adapter with WGSL's f16, and as one that lacks it."""
+    target = replace(target_of(gpu_device.gpu), halves=request.param == "f16")
+    return Device.of(Wgpu(gpu_device.gpu, target))
+
+
+def _device(variant: str, gpu_variants: dict[str, Device]) -> Device:
+    if variant != "words":
+        return gpu_variants[variant]
+    backend = gpu_variants["software"].root
+    assert isinstance(backend, Wgpu)
+    return Device.of(Wgpu(backend.gpu, replace(backend.target, halves=False)))
+
+
 def _some() -> list[tuple[str, Case]]:
     """Return for each op its first, its last and its middle case with Floats; GPUs' kernels differ for routines only."""
     found: list[tuple[str, Case]] = []
@@ -43,6 +58,7 @@ def _some() -> list[tuple[str, Case]]:
         found += [("software", c) for c in some.values()]
         if OPS[op].category in (Category.REDUCE, Category.ROUTINE):
             found += [("gpu", c) for c in some.values()]
+            found += [("words", c) for c in cases[-1:]]
     return found
 
 
@@ -73,7 +89,7 @@ def test_an_op_on_halves_is_its_f32_result_rounded_once(
             x.astype(np.float16) if isinstance(a, Arg) and a.kind is Float else x
             for a, x in zip(case.args, drawn, strict=True)
         ]
-    got, dtype = _run(case, gpu_variants[variant].backend, float16, halves)
+    got, dtype = _run(case, _device(variant, gpu_variants).backend, float16, halves)
     want, _ = _run(case, exact.backend, exact.dtype(Float), halves)
     if dtype.kind is not Float:
         np.testing.assert_array_equal(got, want)
@@ -86,22 +102,22 @@ def test_an_op_on_halves_is_its_f32_result_rounded_once(
     )
 
 
-def test_every_half_widens_exactly_and_comes_back(gpu_device: Device) -> None:
+def test_every_half_widens_exactly_and_comes_back(any_storage: Device) -> None:
     every = np.arange(65536, dtype=np.uint16).view(np.float16)
-    x = tensor(every, gpu_device)
+    x = tensor(every, any_storage)
     np.testing.assert_array_equal(x.numpy(), every)
     np.testing.assert_array_equal(x.float().numpy(), every.astype(np.float32))
     np.testing.assert_array_equal(x.float().half().numpy(), every)
 
 
-def test_rounding_is_to_the_nearest_even_and_what_is_too_large_becomes_infinite(gpu_device: Device) -> None:
+def test_rounding_is_to_the_nearest_even_and_what_is_too_large_becomes_infinite(any_storage: Device) -> None:
     given = np.array([2049, 2051, 65504, 65519, 65520, -1e6, np.inf, np.nan, 6e-8, 2.9e-8, -0.0, 5.97e-5], np.float32)
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(tensor(given, gpu_device).half().numpy(), given.astype(np.float16))
+        np.testing.assert_array_equal(tensor(given, any_storage).half().numpy(), given.astype(np.float16))
 
 
-def test_special_values_go_through_maps_and_reductions(gpu_device: Device) -> None:
-    x = tensor(np.array([1, np.nan, np.inf, -np.inf, 65504], np.float16), gpu_device)
+def test_special_values_go_through_maps_and_reductions(any_storage: Device) -> None:
+    x = tensor(np.array([1, np.nan, np.inf, -np.inf, 65504], np.float16), any_storage)
     np.testing.assert_array_equal((x + x).numpy(), np.array([2, np.nan, np.inf, -np.inf, np.inf], np.float16))
     np.testing.assert_array_equal(x.is_nan().numpy(), [False, True, False, False, False])
     np.testing.assert_array_equal(x.relu().numpy(), np.array([1, np.nan, np.inf, 0, 65504], np.float16))
@@ -115,9 +131,9 @@ def test_a_sum_of_halves_is_kept_in_f32_until_it_is_stored(gpu_device: Device) -
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 129, 4099])
-def test_sizes_that_fill_no_word_round_trip(n: int, gpu_device: Device, rng: np.random.Generator) -> None:
+def test_sizes_that_fill_no_word_round_trip(n: int, any_storage: Device, rng: np.random.Generator) -> None:
     array = rng.normal(size=n).astype(np.float16)
-    x = tensor(array, gpu_device)
+    x = tensor(array, any_storage)
     np.testing.assert_array_equal(x.numpy(), array)
     np.testing.assert_array_equal((x * 2.0).numpy(), array * np.float16(2))
     np.testing.assert_array_equal(x.numpy_later().result(), array)
@@ -125,10 +141,10 @@ def test_sizes_that_fill_no_word_round_trip(n: int, gpu_device: Device, rng: np.
 
 @pytest.mark.parametrize(("start", "count"), [*itertools.product((1, 2, 3, 5), (1, 2, 5, 8))])
 def test_views_at_odd_places_are_read_and_written_exactly(
-    start: int, count: int, gpu_device: Device, rng: np.random.Generator
+    start: int, count: int, any_storage: Device, rng: np.random.Generator
 ) -> None:
     array = rng.normal(size=17).astype(np.float16)
-    x = tensor(array, gpu_device)
+    x = tensor(array, any_storage)
     part = x[start : start + count]
     np.testing.assert_array_equal(part.numpy(), array[start : start + count])
     np.testing.assert_array_equal((part + part).numpy(), array[start : start + count] * 2)
@@ -138,8 +154,8 @@ def test_views_at_odd_places_are_read_and_written_exactly(
     np.testing.assert_array_equal(x.numpy(), array)
 
 
-def test_neighbouring_halves_written_by_many_invocations_do_not_disturb_each_other(gpu_device: Device) -> None:
-    x = arange(3 * 1001, device=gpu_device).reshape(3, 1001).cast(float16)
+def test_neighbouring_halves_written_by_many_invocations_do_not_disturb_each_other(any_storage: Device) -> None:
+    x = arange(3 * 1001, device=any_storage).reshape(3, 1001).cast(float16)
     joined = cat([x, x[:, :3], x], dim=1)
     want = np.arange(3 * 1001).reshape(3, 1001).astype(np.float16)
     np.testing.assert_array_equal(joined.numpy(), np.concatenate([want, want[:, :3], want], 1))
@@ -255,13 +271,13 @@ def test_training_in_halves_follows_that_in_floats(mode: str, gpu_device: Device
     assert scale.value.item() == (2.0**15 if mode == "half" else 2.0**17)
 
 
-def test_a_captured_chain_rounds_where_it_stores_and_where_it_is_told_to(gpu_device: Device) -> None:
+def test_a_captured_chain_rounds_where_it_stores_and_where_it_is_told_to(any_storage: Device) -> None:
     @capture
     def chain(x: Tensor) -> tuple[Tensor, Tensor]:
         return (x * 3.0 + 1.0) / 3.0, (x.float() + 1e-4).half().float() * 2.0
 
     array = np.linspace(-3, 3, 33).astype(np.float16)
-    stored, told = (t.numpy() for t in chain(tensor(array, gpu_device)))
+    stored, told = (t.numpy() for t in chain(tensor(array, any_storage)))
     exact = (array.astype(np.float64) * 3 + 1) / 3
     np.testing.assert_allclose(stored, exact, HALF, 1e-6)
     np.testing.assert_array_equal(
@@ -269,8 +285,8 @@ def test_a_captured_chain_rounds_where_it_stores_and_where_it_is_told_to(gpu_dev
     )
 
 
-def test_captured_state_of_odd_sizes_lies_side_by_side(gpu_device: Device) -> None:
-    a, b = (layers.Param(tensor(np.arange(n, dtype=np.float16), gpu_device)) for n in (3, 130))
+def test_captured_state_of_odd_sizes_lies_side_by_side(any_storage: Device) -> None:
+    a, b = (layers.Param(tensor(np.arange(n, dtype=np.float16), any_storage)) for n in (3, 130))
 
     @capture(state=[a, b])
     def step() -> None:
@@ -283,13 +299,13 @@ def test_captured_state_of_odd_sizes_lies_side_by_side(gpu_device: Device) -> No
         np.testing.assert_array_equal(p.value.numpy(), np.arange(n, dtype=np.float16) * 8 + 7)
 
 
-def test_an_odd_slice_is_an_argument_and_a_result_of_a_captured_function(gpu_device: Device) -> None:
+def test_an_odd_slice_is_an_argument_and_a_result_of_a_captured_function(any_storage: Device) -> None:
     @capture
     def parts(x: Tensor) -> tuple[Tensor, Tensor]:
         return x[1:4], (x + 1.0)[2:3]
 
     array = np.arange(9, dtype=np.float16)
-    first, second = parts(tensor(array, gpu_device)[1:8])
+    first, second = parts(tensor(array, any_storage)[1:8])
     assert first.tolist() == [2.0, 3.0, 4.0] and second.tolist() == [4.0]
 
 
@@ -310,17 +326,8 @@ def test_large_products_are_summed_in_halves_on_request_only(
     assert off(False) < HALF and HALF < off(True) < 8 * HALF
 
 
-# --- limits ------------------------------------------------------------------------------------------------------------
-def test_an_adapter_without_the_feature_says_so(gpu_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = tensor([1.5], gpu_device)
-    monkeypatch.setattr(gpu_device.gpu, "features", gpu_device.gpu.features - {"shader-f16"})
-    for make in (x.half, lambda: tensor(f16([1]), gpu_device), lambda: zeros((2,), gpu_device, dtype=float16)):
-        with pytest.raises(DeviceLimitError, match=r"shader-f16.*use float32"):
-            make()
-    assert isinstance(gpu_device.gpu, Gpu) and (x + 1.0).tolist() == [2.5]
-
-
-def test_indices_and_orders_of_halves_are_ints(gpu_device: Device) -> None:
-    x = tensor(f16([3, 1, 2, 1]), gpu_device)
+# --- kinds -------------------------------------------------------------------------------------------------------------
+def test_indices_and_orders_of_halves_are_ints(any_storage: Device) -> None:
+    x = tensor(f16([3, 1, 2, 1]), any_storage)
     assert x.argsort().tolist() == [1, 3, 2, 0] and x.argmax().item() == 0
     assert x.int().kind is Int and x.int().float().dtype == float32

@@ -19,7 +19,7 @@ def text(code: str, *types: DType) -> str:
     )
     kernel = Kernel("name", head + code, "rrr", False, "source")
     views = [whole((4,), t, None) for t in (*types, *[F32] * (3 - len(types)))]
-    out = stored(kernel, views)
+    out = stored(kernel, views, native=True)
     assert out.code.count("\n") == kernel.code.count("\n")
     return out.code.partition("\n")[2].split("\n", 2)[2] if types else out.code
 
@@ -49,10 +49,24 @@ def test_vectors_words_and_other_bindings_have_conversions_of_their_own() -> Non
 
 def test_what_binds_no_halves_is_the_same_kernel() -> None:
     kernel = Kernel("name", "x[i]", "r", False, "source")
-    assert stored(kernel, [whole((4,), I32, None)]) is kernel
+    assert stored(kernel, [whole((4,), I32, None)], native=True) is kernel
 
 
 def test_memory_that_has_no_halves_is_refused_by_name() -> None:
     code = "@group(0) @binding(0) var<storage, read> x: array<Acc>;\n"
     with pytest.raises(KindError, match="x of a type that has halves, got Acc"):
-        stored(Kernel("name", code, "r", False, "source"), [whole((4,), F16, None)])
+        stored(Kernel("name", code, "r", False, "source"), [whole((4,), F16, None)], native=True)
+
+
+def test_without_f16_halves_are_packed_in_words_and_stored_without_touching_the_neighbour() -> None:
+    head = (
+        "@group(0) @binding(0) var<storage, read> x: array<f32>;\n"
+        "@group(0) @binding(1) var<storage, read_write> y: array<f32>;\n"
+        "@group(0) @binding(2) var<storage, read_write> z: array<vec4f>;\n"
+    )
+    kernel = Kernel("name", f"{head}y[i] = x[i] + y[i];\nz[i] = z[i] * 2.0;\n", "rww", False, "source")
+    code = stored(kernel, [whole((4,), F16, None)] * 3, native=False).code
+    assert "f16" not in code
+    assert "x: array<u32>" in code and "y: array<atomic<u32>>" in code and "z: array<vec2u>" in code
+    assert "store_y(u32(i), load_x(u32(i)) + load_y(u32(i)));\nstore_z(u32(i), load_z(u32(i)) * 2.0);\n" in code
+    assert code.count("fn ") == 5 and "atomicAnd" in code and "atomicOr" in code

@@ -78,7 +78,9 @@ class _Trial:
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         if 0 not in grid:
             places = [Segment(v.buffer, 0, v.buffer.block.size) for v in views]
-            self.bound.append(self._gpu.stream.bind(stored(template(key, words), views), places, grid))
+            self.bound.append(
+                self._gpu.stream.bind(stored(template(key, words), views, self.target.halves), places, grid)
+            )
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
         return 0

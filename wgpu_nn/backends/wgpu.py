@@ -14,7 +14,7 @@ from wgpu_nn.backends.base import HostCallback, Pending, Present, Recorder, Trac
 from wgpu_nn.backends.choices import known_choices
 from wgpu_nn.backends.tuner import Tuner
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
-from wgpu_nn.errors import CaptureError, DeviceLimitError, KindError
+from wgpu_nn.errors import CaptureError, KindError
 from wgpu_nn.gpu import Gpu, Landing
 from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
 from wgpu_nn.kernels.plan import Candidate, Task
@@ -43,16 +43,7 @@ class Wgpu:
     def spec(self, handle: View) -> Spec:
         return handle.spec
 
-    def _check(self, dtype: DType) -> None:
-        if dtype.nbytes == 2 and "shader-f16" not in self.gpu.features:
-            raise DeviceLimitError(
-                f"{dtype}: expected an adapter with the feature shader-f16, got {self.gpu.adapter}, which has it not; "
-                "use float32"
-            )
-
     def run(self, op: str, *operands: View | Scalar, **attrs: Any) -> View:
-        if "dtype" in attrs:  # cast and full: what else makes halves has some already
-            self._check(attrs["dtype"])
         recorder = self._recorder.get()
         if recorder is not None:
             return recorder.run(op, *operands, **attrs)  # pyright: ignore[reportReturnType]
@@ -86,7 +77,7 @@ class Wgpu:
         return whole(shape, dtype, self.gpu.pool.lease(Spec(shape, dtype).nbytes))
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
-        kernel = stored(template(key, None), views)
+        kernel = stored(template(key, None), views, self.target.halves)
         params = np.array([w & 0xFFFFFFFF for w in words], np.uint32).tobytes()
         self.gpu.stream.launch(kernel, [v.buffer for v in views], grid, params)
 
@@ -104,7 +95,6 @@ class Wgpu:
     def upload(self, array: np.ndarray, dtype: DType) -> View:
         if not dtype.wgsl:
             raise KindError(f"upload: a GPU holds no {dtype}, got an array of it; use f32 or i32")
-        self._check(dtype)
         data = np.ascontiguousarray(array, np.uint32 if dtype.kind is Bool else dtype.numpy)
         out = self.empty(array.shape, dtype)
         if data.nbytes % 4:
@@ -161,16 +151,17 @@ def _array(data: bytes | bytearray, spec: Spec | View) -> np.ndarray:
 @functools.cache
 def target_of(gpu: Gpu) -> Target:
     """Return what the choice of kernel variants depends on."""
-    return target_from(gpu.software, gpu.limits)
+    return target_from(gpu.software, gpu.limits, "shader-f16" in gpu.features)
 
 
-def target_from(software: bool, limits: Mapping[str, int]) -> Target:
-    """Return the target of a device with these limits, by WebGPU's names."""
+def target_from(software: bool, limits: Mapping[str, int], halves: bool = True) -> Target:
+    """Return the target of a device with these limits, by WebGPU's names, and with or without f16 in WGSL."""
     return Target(
         software=software,
         invocations=min(limits["max-compute-invocations-per-workgroup"], limits["max-compute-workgroup-size-x"]),
         storage=limits["max-compute-workgroup-storage-size"],
         bindings=min(limits["max-storage-buffers-per-shader-stage"], 16),
+        halves=halves,
     )
 
 

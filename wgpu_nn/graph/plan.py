@@ -83,7 +83,7 @@ class StaticSite:
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         if 0 not in grid:
-            kernel = stored(template(key, words), views)
+            kernel = stored(template(key, words), views, self.target.halves)
             self.plan.dispatches.append(Dispatch(kernel, tuple(v.buffer for v in views), grid))
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:

@@ -80,6 +80,6 @@ def expression(op: str, first: DType, out: DType) -> str:
     if op == "cast":
         text = _CASTS[first.kind, out.kind]
         # Rounded here too, not only where it is stored: a fused chain may store another value, or none.
-        return f"f32(f16({text}))" if out.nbytes == 2 != first.nbytes else text
+        return f"rounded_half({text})" if out.nbytes == 2 != first.nbytes else text
     text = EXPRESSIONS[op]
     return text if isinstance(text, str) else text[first.kind]

@@ -181,7 +181,8 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
         return
     p = Product.of(x, y, out.shape)
     found = variants(site, p)
-    if switches.half_sums and found[0].key.block is not None and x.dtype.nbytes == y.dtype.nbytes == 2:
+    halves = site.target.halves and x.dtype.nbytes == y.dtype.nbytes == 2
+    if switches.half_sums and halves and found[0].key.block is not None:
         found = [found[0]._replace(key=found[0].key._replace(half=True))]
     chosen = 0
     if len(found) > 1:

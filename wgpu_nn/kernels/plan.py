@@ -83,6 +83,7 @@ class Target:
     invocations: int  # most per workgroup
     storage: int  # bytes of workgroup memory
     bindings: int = 8  # storage buffers per kernel; the default is what every WebGPU device has
+    halves: bool = True  # whether WGSL may have f16; see storage.py
 
     @property
     def workgroup(self) -> int:

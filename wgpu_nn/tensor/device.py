@@ -43,7 +43,7 @@ class Device:
 
     ``float_dtype=float16`` lets Floats that are made here, parameters of modules included, be halves. It is no other
     place: tensors of both mix. Halves take two bytes an element; all is computed in f32, and rounded where it is stored.
-    A GPU needs the feature shader-f16 for them, else DeviceLimitError.
+    On a GPU without WGSL's f16 single ones are stored by atomics: slower, and of the same bits.
     """
 
     __slots__ = ("backend", "float_dtype", "rng")
