@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,3 +235,44 @@ def test_a_step_that_overflows_changes_nothing_but_the_scale(momentum: float) ->
         np.testing.assert_array_equal(t.numpy(), state[name])
     assert step(1.0) and step(1.0) and scale.value.item() == 512.0
     assert step(1.0) and scale.value.item() == 512.0 and not np.array_equal(model.weight.value.numpy(), weights)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (layers.LinearConfig(8, 5), (3, 8)),
+        (layers.Conv2dConfig([4, 6], [3, 3]), (2, 4, 9, 8)),
+        (layers.ConvTranspose2dConfig([4, 6], [3, 3]), (2, 4, 9, 8)),
+        (layers.BatchNormConfig(4), (2, 4, 9, 8)),
+        (layers.LayerNormConfig(8), (2, 4, 9, 8)),
+        (layers.GroupNormConfig(2, 4), (2, 4, 9, 8)),
+        (layers.DropoutConfig(0.5), (2, 4)),
+        (layers.MaxPool2dConfig([2, 2]), (2, 4, 9, 8)),
+        (layers.AvgPool2dConfig([2, 2]), (2, 4, 9, 8)),
+        (layers.Interpolate2dConfig(output_size=(5, 7), mode="linear"), (2, 4, 9, 8)),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, layers.Config) else "",
+)
+def test_layers_in_halves_give_halves(config: Any, shape: tuple[int, ...]) -> None:
+    device = CPU.autodiff()
+    layer = (
+        config.init()
+        if not any(p == "device" for p in inspect.signature(config.init).parameters)
+        else config.init(device)
+    )
+    x = randn(shape, device, dtype=float16)
+    narrow = layer.half()
+    out = narrow.forward(x)
+    assert out.dtype == float16
+    if not isinstance(config, layers.DropoutConfig):
+        want = narrow.float().forward(x.float()).numpy()
+        # Weights and inputs are the same; what lies between is rounded a few times.
+        np.testing.assert_allclose(out.float().numpy(), want, 8 * 2.0**-11, 4 * 2.0**-11 * np.abs(want).max())
+
+
+def test_attention_of_halves_is_one_of_halves_with_gradients_of_halves() -> None:
+    device = CPU.autodiff()
+    q, k, v = (randn((1, 2, 5, 4), device, dtype=float16).require_grad() for _ in range(3))
+    out = layers.scaled_dot_product_attention(q, k, v, causal=True)
+    grads = out.sum().backward()
+    assert out.dtype == grads[q].dtype == grads[k].dtype == grads[v].dtype == float16
