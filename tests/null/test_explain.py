@@ -129,3 +129,9 @@ def test_what_variants_there_are_and_which_is_taken_stands_above_the_launches(op
         assert f"{first}, by rule (measured: {last}, which WGPU_NN_AUTOTUNE=on takes)" in shown(known)
     with switches.autotune.set("on"):
         assert f": {last}, as measured on this adapter" in shown(known)
+
+
+def test_operands_in_halves_are_explained_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "add", "5", "70", "--half", "--adapter", "gpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "f16[5, 70]" in shown and "vec4<f16>" in shown and "One invocation" in shown and "enable" not in shown

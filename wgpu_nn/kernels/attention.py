@@ -87,7 +87,7 @@ def _ways(site: Site, rows: int, width: int) -> dict[str, tuple[Tile | None, int
     found: list[Tile] = []
     blocks = -(-width // 64)
     if not site.target.software and site.target.invocations >= TEAM:
-        if rows > 64 and blocks == 1 and site.target.storage >= BLOCK_BYTES:
+        if rows > 64 and site.target.storage >= BLOCK_BYTES:
             found.append(Tile(128, 32, 1, blocks))
         for chunk, wide in ((32, 2), (16, 2), (32, 1), (16, 1)):
             if wide <= blocks and (2 + wide) * chunk * 17 * 16 <= site.target.storage:
@@ -295,7 +295,9 @@ def run_attention(site: Site, op: str, inputs: Sequence[Any], attrs: Mapping[str
     def launch(way: tuple[Tile | None, int], site: Site, operands: Sequence[View]) -> None:
         tile, workgroup = way
         quads = fours and (tile is None or tile.rows == 128)
-        key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.name if mask else "", quads, tile, workgroup)
+        key = AttentionKey(
+            op, depth, values, attrs["causal"], mask.dtype.wide.name if mask else "", quads, tile, workgroup
+        )
         blocks = -(-rows // key.rows)
         items = batch * (heads if by_row else shared) * blocks * (tile.parts if tile else 1)
         numbers = (items, blocks, heads, group, queries, keys, bits(attrs["scale"], q.dtype), *places)

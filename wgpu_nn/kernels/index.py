@@ -6,7 +6,7 @@ import functools
 from functools import partial
 from typing import NamedTuple
 
-from wgpu_nn.dtype import DTYPES
+from wgpu_nn.dtype import DTYPES, Kind
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import copy, placed
 from wgpu_nn.kernels.plan import Site, View, Words, grid
@@ -14,7 +14,7 @@ from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.kernels.windows import alike, large, narrow, parts, window
 from wgpu_nn.shape import collapse
 
-_MISSING = {"f32": "nan()", "i32": "0", "bool": "0u"}
+_MISSING = {Kind.FLOAT: "nan()", Kind.INT: "0", Kind.BOOL: "0u"}
 
 
 class IndexKey(NamedTuple):
@@ -62,7 +62,7 @@ def gather_kernel(key: IndexKey, values: Words | None) -> Kernel:
         *coordinates(key.rank),
         f"    return Place({address('source', others)}, {address('index', every)});",
         "}",
-        f"fn missing() -> {element} {{ return {element}({_MISSING[key.dtype]}); }}",
+        f"fn missing() -> {element} {{ return {element}({_MISSING[DTYPES[key.dtype].kind]}); }}",
     ]
     header = "\n".join(
         [
@@ -95,7 +95,7 @@ def _from_parts(site: Site, x: View, index: View, axis: int, out: View) -> None:
     """Plan a gather from each part of ``x`` that can be seen: all write what is theirs of ``out``."""
     limit = count = x.shape[axis]
     while (found := window(site, narrow(x, axis, 0, count))) is None and count > 1:
-        if 4 * narrow(x, axis, 0, count).size <= site.target.binding:
+        if narrow(x, axis, 0, count).nbytes <= site.target.binding:
             break
         count = (count + 1) // 2
     for first in range(0, limit, count):

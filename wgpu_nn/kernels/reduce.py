@@ -197,7 +197,7 @@ class _Fold:
 
     def _partial(self, x: View, shape: Shape) -> View:
         """Return memory for accumulators; its strides count these."""
-        memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype)
+        memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype.wide)
         return replace(memory, shape=shape, strides=row_major(shape))
 
     def _walk(self, x: View, axes: tuple[int, ...], others: tuple[int, ...]) -> _Walk:
@@ -251,7 +251,7 @@ class _Fold:
             if alone:
                 line = walk.kept[-1] % (4 * span) == 0 and self.op != "moments"  # which has pivots of one part alone
                 return _Way("reduce_columns_alone", 1, span, 4 if line else 1)
-            return _Way("reduce_columns", _column_lanes(walk.kept[-1] // span, self.site.tuned), span)
+            return _Way("reduce_columns", _column_lanes(walk, span, self.site.tuned), span)
         return _Way("reduce", 1, 1)
 
     def _slices(self, walk: _Walk, way: _Way, first: bool) -> int:
@@ -303,6 +303,10 @@ def _row_lanes(walk: _Walk) -> int:
     return 256 if not walk.kept or length >= 1024 else 32 if length >= 128 else 8 if length >= 16 else 1
 
 
-def _column_lanes(parts: int, tuned: bool) -> int:
+def _column_lanes(walk: _Walk, span: int, tuned: bool) -> int:
     """Return how many invocations share a slice of a column: the more, the fewer neighbours there are."""
-    return 8 if parts >= 32 and tuned else 16 if parts >= 16 else 64 if parts >= 4 else 256
+    parts = walk.kept[-1] // span
+    if parts < 32 or not tuned:
+        return 16 if parts >= 16 else 64 if parts >= 4 else 256
+    # Long columns that are many, but too few to fill a GPU: shared by so many they need no second pass.
+    return 128 if 256 <= size(walk.kept) // span <= 1024 and 2048 <= size(walk.folded) <= 8192 else 8

@@ -62,7 +62,7 @@ def _elements(key: ReduceKey) -> tuple[list[tuple[str, str, str]], list[str]]:
     if key.start is None:
         stored = [("source", "r", f"vec4<{dtype.wgsl}>" if four else dtype.wgsl)]
         one = load("source", key.dtype, "at / 4u][at % 4u" if four else "at")
-        quad = "source[at / 4u]" if not truth else "select(vec4u(), vec4u(1u), source[at / 4u] != vec4u())"
+        quad = f"return {'select(vec4u(), vec4u(1u), source[at / 4u] != vec4u())' if truth else 'source[at / 4u]'};"
         lines: list[str] = []
     else:
         leaves = key.start.leaves
@@ -76,15 +76,13 @@ def _elements(key: ReduceKey) -> tuple[list[tuple[str, str, str]], list[str]]:
         places = [f"at / 4u + {leaf.offset // 4}u" for leaf in leaves]
         given = [load(names[n], leaves[n].dtype, f"{places[n]}][at % 4u") for n in wide]
         one = f"element({', '.join(['at', *given])})"
-        parts = [
-            ", ".join([f"at + {k}u", *(load(f"{names[n]}[{places[n]}]", leaves[n].dtype, f"{k}u") for n in wide)])
-            for k in range(4)
-        ]
+        vectors = "".join(f"let v{n} = {names[n]}[{places[n]}]; " for n in wide)
+        parts = [", ".join([f"at + {k}u", *(load(f"v{n}", leaves[n].dtype, f"{k}u") for n in wide)]) for k in range(4)]
         each = [_word(f"element({p})") if truth else f"element({p})" for p in parts]
-        quad = f"vec4({', '.join(each)})"
+        quad = f"{vectors}return vec4({', '.join(each)});"
     lines.append(f"fn value(at: u32) -> {kind} {{ return {_word(one) if truth else one}; }}")
     if four:
-        lines.append(f"fn values(at: u32) -> vec4<{kind}> {{ return {quad}; }}")
+        lines.append(f"fn values(at: u32) -> vec4<{kind}> {{ {quad} }}")
     return stored, lines
 
 

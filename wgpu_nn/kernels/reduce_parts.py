@@ -43,9 +43,9 @@ def reduce_in_parts(
         _moments(reduce, site, x, axes, out, correction)
         return
     if axis in axes and op == "mean":
-        total = site.empty(out.shape, out.dtype)
+        total = site.empty(out.shape, out.dtype.wide)
         reduce(site, "sum", x, axes, total)
-        plan_map(site, "x / y", [out.dtype] * 2, [total, size(tuple(x.shape[i] for i in axes))], out)
+        plan_map(site, "x / y", [out.dtype.wide] * 2, [total, size(tuple(x.shape[i] for i in axes))], out)
         return
     if axis in axes and op in ARGS:
         axis = folded[0]  # places count the later axes within the earlier ones
@@ -58,14 +58,14 @@ def reduce_in_parts(
             plan = partial(reduce, site, op, half, axes, correction=correction)
             placed(site, narrow(out, at, start, count), plan)
         return
-    found = [site.empty(out.shape, out.dtype) for _ in halves]
+    found = [site.empty(out.shape, out.dtype.wide) for _ in halves]
     for half, to in zip(halves, found, strict=True):
         reduce(site, op, half, axes, to)
     if op in ARGS:
         _first(reduce, site, op, halves, axes, found, out)
     else:
         text = _TOGETHER.get(op) or _LETTER.sub(lambda m: "xy"["ab".index(m[0])], fold_of(op, x.dtype.kind)[0])
-        plan_map(site, text, [out.dtype] * 2, found, out)
+        plan_map(site, text, [out.dtype.wide] * 2, found, out)
 
 
 def _kept_axis(x: View, axes: tuple[int, ...], out: View, axis: int) -> int:
@@ -93,13 +93,13 @@ def _first(
 def _moments(reduce: Reduce, site: Site, x: View, axes: tuple[int, ...], out: View, correction: int) -> None:
     """Plan the mean, and then the squares of what is left without it: halves have no pivot in common."""
     kept = reduced(x.shape, axes, keepdim=True)
-    mean, squares = (site.empty(kept, x.dtype) for _ in range(2))
+    mean, squares = (site.empty(kept, x.dtype.wide) for _ in range(2))
     reduce(site, "mean", x, axes, mean)
-    apart = site.empty(x.shape, x.dtype)
-    plan_map(site, "(x - y) * (x - y)", [x.dtype] * 2, [x, mean], apart)
+    apart = site.empty(x.shape, x.dtype.wide)
+    plan_map(site, "(x - y) * (x - y)", [x.dtype, x.dtype.wide], [x, mean], apart)
     reduce(site, "sum", apart, axes, squares)
     count = max(size(tuple(x.shape[i] for i in axes)) - correction, 0)
     each: list[tuple[str, list[Any]]] = [("x", [mean]), ("x / y", [squares, count])]
     for n, (text, inputs) in enumerate(each):
         target = out.seen(kept, row_major(kept), n * size(kept))
-        plan_map(site, text, [x.dtype] * len(inputs), inputs, target, part=True)
+        plan_map(site, text, [x.dtype.wide] * len(inputs), inputs, target, part=True)

@@ -68,7 +68,8 @@ def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, o
         copy(site, x, out)
         return
     many = _many(site, index.shape[axis], out.size)
-    if (not switches.deterministic and index.shape[axis] >= SENDERS) or (many and x.dtype.kind is Int):
+    free = not switches.deterministic and x.dtype.nbytes == 4  # of halves there are no atomics
+    if (free and index.shape[axis] >= SENDERS) or (many and x.dtype.kind is Int):
         _in_any_order(site, x, index, source, axis, out)
         return
     if many:
@@ -141,7 +142,7 @@ def _by_target(site: Site, x: View, index: View, source: View, axis: int, out: V
     site.launch(bounds_kernel, workgroup, values, [keys, bounds], grid(-(-bounds.size // workgroup)))
 
     block = max(32, 1 << (senders.bit_length() // 2))
-    sums = site.empty((-(-senders // block), columns), x.dtype)
+    sums = site.empty((-(-senders // block), columns), x.dtype.wide)
     sizes, (steps,) = collapse(tuple(index.shape[d] for d in others), [tuple(source.strides[d] for d in others)])
     order_pitch = 0 if shared else pitch
     key = IndexKey(x.dtype.name, len(sizes), axis, workgroup)

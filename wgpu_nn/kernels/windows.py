@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from wgpu_nn.gpu import beyond_binding
-from wgpu_nn.kernels.plan import ALIGNED, Site, View
+from wgpu_nn.kernels.plan import BINDING, Site, View
 from wgpu_nn.shape import Shape
 
+ALIGNED = BINDING // 2  # elements of any size, after which a binding may start
 Axes = tuple[int | None, ...]  # for each axis of a result the axis of an operand that is cut with it
 
 
@@ -31,11 +32,12 @@ def window(site: Site, v: View) -> View | None:
     if v.buffer.nbytes <= site.target.binding or v.size == 0:
         return v
     steps = [(n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)]
-    low = (v.offset + sum(s for s in steps if s < 0)) // ALIGNED * ALIGNED
-    nbytes = 4 * (v.offset + sum(s for s in steps if s > 0) + 1 - low)
+    unit = v.dtype.nbytes
+    low = (v.offset + sum(s for s in steps if s < 0)) * unit // BINDING * BINDING
+    nbytes = unit * (v.offset + sum(s for s in steps if s > 0) + 1) - low
     if -(-nbytes // 16) * 16 > site.target.binding:
         return None
-    return replace(v, buffer=v.buffer.window(4 * low, nbytes), offset=v.offset - low)
+    return replace(v, buffer=v.buffer.window(low, nbytes), offset=v.offset - low // unit)
 
 
 def parts(site: Site, op: str, shape: Shape, views: Sequence[View], axes: Sequence[Axes]) -> Iterator[Part]:
@@ -56,7 +58,7 @@ def _halves(site: Site, op: str, part: Part, axes: Sequence[Axes]) -> Iterator[P
     for v, w, along in zip(part.views, seen, axes, strict=True):
         if w is not None:
             continue
-        fits = 4 * v.size <= site.target.binding
+        fits = v.nbytes <= site.target.binding
         steps = [(abs(s), along.index(a) if a in along else -1) for a, s in enumerate(v.strides) if v.shape[a] > 1]
         if not fits:
             steps = [step for step in steps if step[1] >= 0] or steps
@@ -64,7 +66,7 @@ def _halves(site: Site, op: str, part: Part, axes: Sequence[Axes]) -> Iterator[P
             cut = max(steps)[1]
             break
         if not fits:
-            raise beyond_binding(op, site.target.binding, 4 * v.size)
+            raise beyond_binding(op, site.target.binding, v.nbytes)
     if cut is None:
         yield part._replace(views=tuple(v if w is None else w for v, w in zip(part.views, seen, strict=True)))
         return
