@@ -9,6 +9,7 @@ import pytest
 
 from tests.case import i32
 from wgpu_nn import Device, Tensor, arange, cat, full, rand, tensor
+from wgpu_nn.dtype import float16
 from wgpu_nn.errors import DeviceLimitError
 from wgpu_nn.train import capture
 
@@ -164,3 +165,11 @@ def test_a_training_step_on_large_tensors_equals_one_in_float64(
         return [step(*given).item() for _ in range(4)]
 
     np.testing.assert_allclose(losses(low), losses(exact), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["map", "of a transposed", "sum of columns", "variance", "argmax of rows", "softmax"])
+def test_halves_are_done_in_parts_as_well(name: str, low: Device, exact: Device, rng: np.random.Generator) -> None:
+    given = rng.uniform(-1, 1, (37, 2011)).astype(np.float16)
+    got = ONE[name](tensor(given, Device.of(low.backend, float_dtype=float16)))
+    want = ONE[name](tensor(given.astype(np.float64), exact)).numpy()
+    np.testing.assert_allclose(got.numpy().astype(np.float64), want, 1e-3, 1e-3)  # half a unit of halves is 5e-4
