@@ -75,6 +75,8 @@ def in_memory(dataset: Dataset[Any]) -> bool:
 
 def labels_of(dataset: Dataset[Any]) -> np.ndarray:
     """Return what comes last in the items of ``dataset``, ``[len(dataset), ...]``: looked up, or read with the items."""
+    if isinstance(dataset, _Subset):
+        return labels_of(dataset.source)[dataset.indices]
     if isinstance(dataset, Labelled):
         return dataset.labels
     n = len(dataset)
@@ -156,10 +158,6 @@ class _Subset:
     @property
     def in_memory(self) -> bool:
         return in_memory(self.source)
-
-    @property
-    def labels(self) -> np.ndarray:
-        return labels_of(self.source)[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
