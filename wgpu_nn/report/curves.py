@@ -26,20 +26,21 @@ class Line:
     ys: Sequence[float]
     best: int | None = None
 
+    def said(self, x: str) -> str:
+        """Return the label with the best value, and at which ``x`` that is."""
+        if self.best is None:
+            return self.label
+        return f"{self.label}, best {self.ys[self.best]:.6g} in {x} {self.xs[self.best]:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over one axis, ``x``: "epoch", "step", or a number."""
+    """Lines over one axis, ``x``: "epoch", "step", or the name of a number."""
 
     title: str
     x: str
     lines: Sequence[Line]
-
-    @property
-    def logarithmic(self) -> bool:
-        """Whether values are so far apart that logarithms show them better."""
-        ys = [y for line in self.lines for y in line.ys if math.isfinite(y)]
-        return bool(ys) and min(ys) > 0 and max(ys) > WIDE * min(ys)
+    logarithmic: bool = False
 
 
 def charts(runs: Sequence[Run]) -> list[Chart]:
@@ -74,7 +75,7 @@ def _by_epoch(runs: Sequence[Run], name: str) -> Chart:
             place = xs.index(best[1]) if best is not None and best[0] == split else None
             xs, ys, place = _thinned(xs, ys, place)
             lines.append(Line(label, (split == "train") if alone else i, split == "train", xs, ys, place))
-    return Chart(name, "epoch", lines)
+    return Chart(name, "epoch", lines, _wide(lines))
 
 
 def _by_step(runs: Sequence[Run], name: str) -> Chart:
@@ -84,7 +85,15 @@ def _by_step(runs: Sequence[Run], name: str) -> Chart:
         xs, ys = [x for x, y in pairs if y is not None], [y for _, y in pairs if y is not None]
         if xs:
             lines.append(Line("train" if len(runs) == 1 else run.name, i, False, *binned(xs, ys)))
-    return Chart("learning rate" if name == "lr" else f"{name} by step", "step", lines)
+    if name == "lr":  # which may fall to 0, where logarithms show little else
+        return Chart("learning rate", "step", lines)
+    return Chart(f"{name} by step", "step", lines, _wide(lines))
+
+
+def _wide(lines: Sequence[Line]) -> bool:
+    """Say whether values are so far apart that logarithms show them better."""
+    ys = [y for line in lines for y in line.ys if math.isfinite(y)]
+    return bool(ys) and min(ys) > 0 and max(ys) > WIDE * min(ys)
 
 
 def binned(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:

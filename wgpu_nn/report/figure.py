@@ -43,11 +43,11 @@ def draw(title: str, found: Sequence[Chart]) -> bytes:
             alone = sum(map(math.isfinite, line.ys)) == 1
             width = 1.2 if line.dashed else 1.8
             marker = "o" if alone else None
-            axes.plot(line.xs, line.ys, style, color=colour, linewidth=width, marker=marker, label=line.label)
+            axes.plot(line.xs, line.ys, style, color=colour, linewidth=width, marker=marker, label=line.said(chart.x))
             if line.best is not None:
                 at = ([line.xs[line.best]], [line.ys[line.best]])
                 ring = {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.8}
-                axes.plot(*at, "o", color=colour, label=f"best {line.ys[line.best]:.4g}", **ring)
+                axes.plot(*at, "o", color=colour, **ring)
         if chart.logarithmic:
             axes.set_yscale("log")
         axes.set_title(chart.title, loc="left", fontsize=10)

@@ -73,7 +73,7 @@ def samples(found: Samples) -> str:
 
 def _score(score: np.ndarray) -> str:
     value = float(np.asarray(score, np.float64).reshape(-1)[0]) if np.size(score) else float("nan")
-    return f'<span class="soft">{value:.3g}</span>'
+    return f'<span class="soft">score {value:.3g}</span>'
 
 
 def _numbers(item: np.ndarray) -> list[float]:

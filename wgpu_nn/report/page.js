@@ -37,10 +37,10 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
     cursor.setAttribute("d", `M${px} ${chart.top}V${chart.bottom}`);
     cursor.style.display = "";
     tip.hidden = false;
-    const scale = svg.clientWidth / svg.viewBox.baseVal.width;
-    const left = px * scale + 12;
-    tip.style.left = `${left + tip.offsetWidth > svg.clientWidth ? Math.max(0, left - 24 - tip.offsetWidth) : left}px`;
-    tip.style.top = `${svg.offsetTop + 8}px`;
+    const box = svg.getBoundingClientRect();
+    const left = (px / svg.viewBox.baseVal.width) * box.width + 12;
+    tip.style.left = `${left + tip.offsetWidth > box.width ? Math.max(0, left - 24 - tip.offsetWidth) : left}px`;
+    tip.style.top = `${box.top - figure.getBoundingClientRect().top + 8}px`;
   }
 
   function hide() {

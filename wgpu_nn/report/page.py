@@ -72,7 +72,7 @@ def _curves(found: Sequence[Chart]) -> str:
 
 def _figure(chart: Chart) -> str:
     scale = " (logarithmic)" if chart.logarithmic else ""
-    legend = "".join(f"<span>{_swatch(line)}{_label(line, chart)}</span>" for line in chart.lines)
+    legend = "".join(f"<span>{_swatch(line)}{html.escape(line.said(chart.x))}</span>" for line in chart.lines)
     return (
         f'<figure><h3>{html.escape(chart.title)}<span class="soft">{scale}</span></h3>'
         f'{svg.draw(chart)}<figcaption class="legend">{legend}</figcaption></figure>'
@@ -82,10 +82,3 @@ def _figure(chart: Chart) -> str:
 def _swatch(line: Line) -> str:
     style = f"line c{line.colour % svg.COLOURS}{' dashed' if line.dashed else ''}"
     return f'<svg viewBox="0 0 26 10" aria-hidden="true"><path class="{style}" d="M1 5H25"/></svg>'
-
-
-def _label(line: Line, chart: Chart) -> str:
-    best = ""
-    if line.best is not None:
-        best = f", best {line.ys[line.best]:.6g} in {chart.x} {line.xs[line.best]:g}"
-    return html.escape(f"{line.label}{best}")

@@ -34,6 +34,7 @@ class Samples:
 class Run:
     """What a run folder says: lines of metrics.jsonl, run.json as ``facts``, and what belongs to one epoch.
 
+    ``written`` is when metrics.jsonl grew last, in seconds since 1970: a run that was killed still says that it is running.
     ``details`` are those of epoch ``details_of``: the best one, or the last one that has any.
     """
 
@@ -46,6 +47,7 @@ class Run:
     details: Mapping[str, np.ndarray]
     details_of: int | None
     samples: Samples | None
+    written: float | None
 
     @property
     def state(self) -> str:
@@ -129,6 +131,7 @@ def read_run(path: Path) -> Run:
         details={},
         details_of=None,
         samples=_samples(path / "samples.npz"),
+        written=log.stat().st_mtime if log.exists() else None,
     )
     epoch, details = _details(path / "details", run.best_epoch)
     return replace(run, details=details, details_of=epoch)

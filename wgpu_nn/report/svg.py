@@ -39,7 +39,7 @@ def draw(chart: Chart) -> str:
     log = chart.logarithmic
     x = Scale(*_roomy([p[0] for p in points], whole=True), LEFT, WIDTH - RIGHT)
     y = Scale(*_roomy([p[1] for p in points], log=log), HEIGHT - BOTTOM, TOP, log)
-    parts = [_axes(chart, x, y), *(_curve(line, x, y) for line in chart.lines)]
+    parts = [_axes(chart, x, y), *(_curve(chart, line, x, y) for line in chart.lines)]
     label = html.escape(f"{chart.title} over {chart.x}s")
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" '
@@ -47,7 +47,7 @@ def draw(chart: Chart) -> str:
     )
 
 
-def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
+def ticks(low: float, high: float, most: int = 8, whole: bool = False) -> list[float]:
     """Return round numbers within [low, high]: 1, 2 or 5 times a power of ten apart, at most ``most`` + 1 of them."""
     step = 10 ** math.floor(math.log10((high - low) / most))
     step *= next(k for k in (1, 2, 5, 10, 20) if (high - low) / (step * k) <= most)
@@ -90,7 +90,7 @@ def _axes(chart: Chart, x: Scale, y: Scale) -> str:
         at = f"{y(value):.1f}"
         parts.append(f'<path class="grid" d="M{LEFT} {at}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{at}" dy="0.35em" text-anchor="end">{short(value)}</text>')
-    for value in ticks(x.low, x.high, 8, whole=chart.x in ("epoch", "step")):
+    for value in ticks(x.low, x.high, whole=chart.x in ("epoch", "step")):
         at, below = f"{x(value):.1f}", HEIGHT - BOTTOM
         parts.append(f'<path class="axis" d="M{at} {below}v4"/>')
         parts.append(f'<text x="{at}" y="{below + 17}" text-anchor="middle">{short(value)}</text>')
@@ -100,7 +100,7 @@ def _axes(chart: Chart, x: Scale, y: Scale) -> str:
     return "".join(parts)
 
 
-def _curve(line: Line, x: Scale, y: Scale) -> str:
+def _curve(chart: Chart, line: Line, x: Scale, y: Scale) -> str:
     """Return the pieces of a line between values that are not finite; a lone value is a dot; the best one is marked."""
     style = f"c{line.colour % COLOURS}{' dashed' if line.dashed else ''}"
     pieces: list[list[tuple[float, float]]] = [[]]
@@ -118,7 +118,7 @@ def _curve(line: Line, x: Scale, y: Scale) -> str:
             parts.append(f'<path class="line {style}" d="M{path}"/>')
     if line.best is not None:
         px, py = x(line.xs[line.best]), y(line.ys[line.best])
-        said = html.escape(f"best: {line.label} {line.ys[line.best]:.6g} at {line.xs[line.best]:g}")
+        said = html.escape(line.said(chart.x))
         parts.append(f'<circle class="best {style}" cx="{px:.1f}" cy="{py:.1f}" r="5"><title>{said}</title></circle>')
     return "".join(parts)
 

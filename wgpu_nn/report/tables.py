@@ -6,7 +6,7 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from wgpu_nn.report.curves import metric_names
@@ -92,9 +92,7 @@ def card(run: Run) -> str:
             for name, value in line.get(split, {}).items()
         )
         parts.append(f"<p>Best epoch {best}: {said}</p>")
-    if run.facts.get("started"):
-        ended = run.facts.get("ended")
-        parts.append(f'<p class="soft">{text(run.facts["started"])} to {text(ended) if ended else "now"}</p>')
+    parts.append(f'<p class="soft">{_times(run)}</p>')
     parts.append(f'<p class="soft message">{html.escape(str(run.path))}</p>')
     return f'<div class="card">{"".join(parts)}</div>'
 
@@ -170,10 +168,24 @@ def _steps(run: Run) -> int:
     return max((int(line["step"]) for line in (*run.steps[-1:], *run.epochs[-1:])), default=0)
 
 
+def _time(value: object) -> datetime | None:
+    """Return a time of run.json, in UTC unless it says where; None for what is no time."""
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _times(run: Run) -> str:
+    """Return when a run began and ended; of one that goes on, when it was last heard of."""
+    started, ended = (_time(run.facts.get(name)) for name in ("started", "ended"))
+    last = None if run.written is None else datetime.fromtimestamp(run.written, UTC)
+    parts = [("started", started), ("ended", ended) if ended is not None else ("last line written", last)]
+    return ", ".join(f"{what} {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" for what, at in parts if at is not None)
+
+
 def _took(run: Run) -> str:
     """Return how long a run went on by its own clock, if it says so: ", 1:02:03 h"."""
-    try:
-        took = datetime.fromisoformat(str(run.facts["ended"])) - datetime.fromisoformat(str(run.facts["started"]))
-    except (KeyError, ValueError, TypeError):  # still going on, or no such times
-        return ""
-    return f", {took} h"
+    started, ended = (_time(run.facts.get(name)) for name in ("started", "ended"))
+    return "" if started is None or ended is None else f", {ended - started} h"
