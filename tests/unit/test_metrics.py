@@ -323,7 +323,7 @@ def test_a_metric_of_ones_own_takes_ten_lines(cpu: Device) -> None:
             return (apart == 1).int().sum(), (apart >= 0).int().sum()
 
         def value(self, *totals: np.ndarray) -> float:
-            return float(metrics.ratio(totals[0], totals[1]))
+            return float(metrics.ratio(*totals))
 
     outputs, targets = batches("classes").all
     assert metered(NearMiss(), "classes", cpu).value() == np.mean(np.abs(decided(outputs) - targets) == 1)
