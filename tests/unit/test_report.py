@@ -122,6 +122,7 @@ def test_the_best_epoch_is_marked_and_named(tmp_path: Path) -> None:
     assert read.best("train.loss") == ("train", 6, pytest.approx(lines()[-1]["train"]["loss"]))
     assert read.details_of == 4 and (read.details["confusion.matrix"] == wanted["confusion.matrix"]).all()
     text = page([read])
+    assert f"Best epoch 4: valid accuracy {best[2]:.6g}" in Page(text).text
     assert f"valid, best {best[2]:.6g} in epoch 4" in text and text.count('class="best ') == 3
 
 

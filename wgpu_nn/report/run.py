@@ -84,11 +84,16 @@ class Run:
         return None
 
     @property
-    def best_epoch(self) -> int | None:
-        """The best epoch by the number that the run was monitored by, else by its loss."""
+    def monitor(self) -> str:
+        """The name of the number that says which epoch is best, the loss if the run does not say or has no such number."""
         monitor = self.facts.get("monitor")
         name = cast(Mapping[str, Any], monitor).get("name") if isinstance(monitor, dict) else None
-        found = (self.best(name) if isinstance(name, str) else None) or self.best("loss")
+        return name if isinstance(name, str) and self.best(name) is not None else "loss"
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The best epoch by what the run was monitored by."""
+        found = self.best(self.monitor)
         return None if found is None else found[1]
 
 

@@ -83,15 +83,10 @@ def card(run: Run) -> str:
         parts.append(f'<p class="message {state}">{text(run.facts["message"])}</p>')
     done, planned = len(run.epochs), run.facts.get("epochs")
     parts.append(f"<p>{done}{f' of {text(planned)}' if planned else ''} epochs, {_steps(run):,} steps{_took(run)}</p>")
-    best = run.best_epoch
+    best = run.best(run.monitor)
     if best is not None:
-        line = next(e for e in run.epochs if e["epoch"] == best)
-        said = ", ".join(
-            f"{html.escape(f'{split} {name}')} {value_text(number(value))}"
-            for split in SPLITS
-            for name, value in line.get(split, {}).items()
-        )
-        parts.append(f"<p>Best epoch {best}: {said}</p>")
+        name = run.monitor.removeprefix(f"{best[0]}.")
+        parts.append(f"<p>Best epoch {best[1]}: {html.escape(f'{best[0]} {name}')} {value_text(best[2])}</p>")
     parts.append(f'<p class="soft">{_times(run)}</p>')
     parts.append(f'<p class="soft message">{html.escape(str(run.path))}</p>')
     return f'<div class="card">{"".join(parts)}</div>'
