@@ -191,9 +191,9 @@ def test_whatever_a_run_says_is_text(tmp_path: Path) -> None:
 
 def test_several_runs_are_laid_over_each_other_and_their_configs_compared(tmp_path: Path) -> None:
     other = {**CONFIG, "optimizer": {"lr": 3e-3}, "extra": True}
-    found = of(write_run(tmp_path / "one"), write_run(tmp_path / "two", lines(3, 20, 2.0), config=other))
+    found = of(write_run(tmp_path / "a"), write_run(tmp_path / "b", lines(3, 20, 2.0), config=other))
     labels = [line["label"] for line in found.charts["loss over epochs"]["lines"]]
-    assert labels == ["one, valid", "one, train", "two, valid", "two, train"]
+    assert labels == ["a, valid", "a, train", "b, valid", "b, train"]
     assert len({line["colour"] for line in found.charts["loss by step over steps"]["lines"]}) == 2
     differ, _, equal = found.text.partition("that are equal")
     assert "optimizer.lr" in differ and "extra" in differ and "model.classes" in equal and "seed" in equal
