@@ -170,6 +170,15 @@ def test_samples_that_were_wrong_are_images(name: str, tmp_path: Path) -> None:
     assert "4 taken for" in found.text and "score 0.99" in found.text
 
 
+def test_large_samples_are_made_smaller_and_classes_may_be_names(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    inputs, names = np.zeros((1, 300, 200, 3), np.uint8), np.array(["<b>cat</b>"])
+    np.savez(run / "samples.npz", inputs=inputs, target=names, predicted=names, score=np.ones(1))
+    found = of(run)
+    assert Image.open(io.BytesIO(base64.b64decode(found.images[0].partition(",")[2]))).size == (67, 100)
+    assert "<b>cat</b> taken for" in found.text
+
+
 def test_samples_that_are_no_images_show_their_first_numbers(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     write_samples(run, np.arange(40.0).reshape(2, 20))
@@ -312,6 +321,16 @@ def test_a_broken_file_is_named(name: str, tmp_path: Path, capsys: pytest.Captur
     (run / name).write_bytes(b"[1, 2\n\xff")
     assert main(["report", str(run)]) == 1
     assert name.rpartition("/")[2] in capsys.readouterr().err and not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("field, value", [("valid", 0.5), ("epoch", "one"), ("step", None)])
+def test_a_line_that_is_none_of_a_run_is_named(
+    field: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = lines(2, 3)
+    log[3][field] = value
+    assert main(["report", str(write_run(tmp_path / "run", log))]) == 1
+    assert "line 4: expected whole numbers for epoch and step, and objects" in capsys.readouterr().err
 
 
 def test_samples_of_unequal_lengths_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
