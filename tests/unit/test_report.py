@@ -204,6 +204,7 @@ def test_several_runs_are_laid_over_each_other_and_their_configs_compared(tmp_pa
     labels = [line["label"] for line in found.charts["loss over epochs"]["lines"]]
     assert labels == ["a, valid", "a, train", "b, valid", "b, train"]
     assert len({line["colour"] for line in found.charts["loss by step over steps"]["lines"]}) == 2
+    assert found.text.count("conv: Conv2d") == 1 and "Model of all runs" in found.text
     differ, _, equal = found.text.partition("that are equal")
     assert "optimizer.lr" in differ and "extra" in differ and "model.classes" in equal and "seed" in equal
 

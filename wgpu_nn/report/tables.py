@@ -123,7 +123,7 @@ def timings(runs: Sequence[Run]) -> str:
                 f"{sum(seconds):,.2f}" if seconds else MISSING,
                 f"{sum(seconds) / len(seconds):,.3f}" if seconds else MISSING,
                 f"{sorted(items)[len(items) // 2]:,.0f}" if items else MISSING,
-                f"{launches[-1]:g}" if launches else MISSING,
+                f"{launches[-1]:.4g}" if launches else MISSING,
                 f"{max(memory) / 2**20:,.1f}" if memory else MISSING,
             ]
         )
