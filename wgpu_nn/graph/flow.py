@@ -55,6 +55,8 @@ class Flow:
         if category not in (Category.SOURCE, Category.MAP):
             return False
         if i.op in LIGHT and len(i.refs) == 1 and self.source(i.refs[0]) == self.behind(i.refs[0]):
+            if i.spec.dtype.nbytes < self.specs[i.refs[0]].dtype.nbytes:  # the result costs less to store than the tensor
+                return False
             return size(self.specs[i.refs[0]].shape) == size(i.spec.shape)
         return all(
             r in self.hosts or (r in self.cheap and size(self.specs[r].shape) in (1, size(i.spec.shape)))
