@@ -86,7 +86,7 @@ def _signature(flow: Flow, unit: Unit) -> tuple[object | None, list[Ref]]:
             if wide is not None and size(wide.spec.shape) == 1 and wide.op in LIGHT and len(wide.refs) == 1:
                 operands.append(("one", s))
                 continue
-            if wide is not None and wide.op == "cast" and len(wide.refs) == 1:  # of halves, where they are loaded
+            if wide is not None and flow.widens(s):
                 operands.append(wide.spec.dtype.name)
                 s = flow.source(wide.refs[0])
             if s in steps:
