@@ -3,6 +3,7 @@
 from wgpu_nn.train.capture import Captured, capture
 from wgpu_nn.train.checkpoint import EpochRecord
 from wgpu_nn.train.device_data import DeviceDataset
+from wgpu_nn.train.device_loader import DeviceLoader
 from wgpu_nn.train.log import read_log
 from wgpu_nn.train.loop import Result, Trainer, holds_run, remove_run
 from wgpu_nn.train.metrics import Metrics
@@ -14,6 +15,7 @@ __all__ = [
     "Bar",
     "Captured",
     "DeviceDataset",
+    "DeviceLoader",
     "EpochRecord",
     "Lines",
     "LossScale",
