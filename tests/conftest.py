@@ -1,6 +1,7 @@
 """Fixtures for all tests: the devices, and the variants of shaders that a test of kernels runs under."""
 
 from collections.abc import Iterator
+from typing import Any
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from wgpu_nn.errors import AdapterError
 
 BACKEND = Path(__file__).parent / "backend"
 # A GPU's kernels run on a software adapter as well, slowly: the portable limits of WebGPU (spec section 3.6.2).
-PORTABLE = {"invocations": 256, "storage": 16384}
+PORTABLE: dict[str, Any] = {"invocations": 256, "storage": 16384}
 MODES = ("software-trusted", "software-checked", "gpu-trusted", "gpu-checked")
 
 
