@@ -1,8 +1,8 @@
 """Fixtures for all tests: the devices, and the variants of shaders that a test of kernels runs under."""
 
 from collections.abc import Iterator
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
