@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import fuzz
 from wgpu_nn import Device, switches
 from wgpu_nn.errors import AdapterError
 
+fuzz.load()
 BACKEND = Path(__file__).parent / "backend"
 # A GPU's kernels run on a software adapter as well, slowly: the portable limits of WebGPU (spec section 3.6.2).
 PORTABLE = {"invocations": 256, "storage": 16384}

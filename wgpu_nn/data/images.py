@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from typing import Any
@@ -16,6 +17,7 @@ SIDE = 28
 # Formats that Pillow decodes by itself: others (EPS) start programs.
 _FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 _MOST_PIXELS = 50_000_000  # a telephone's photograph
+_MOST_BYTES = 8 * _MOST_PIXELS  # four channels of 16 bits, not compressed
 
 
 def read_digit(path: str | os.PathLike[str], *, resize: bool = False, invert: bool = False) -> np.ndarray:
@@ -34,7 +36,7 @@ def read_digit(path: str | os.PathLike[str], *, resize: bool = False, invert: bo
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata, and sizes that are checked below
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(_whole(where, path), formats=_FORMATS) as image:
                 width, height = image.size
                 # Before any pixel is decoded: a small file can claim a huge size.
                 if width * height > _MOST_PIXELS:
@@ -59,6 +61,15 @@ def read_digit(path: str | os.PathLike[str], *, resize: bool = False, invert: bo
             f"{where}: expected an image, got {type(error).__name__}: {error}; is the file whole?"
         ) from error
     return np.float32(1) - grey if invert else grey
+
+
+def _whole(where: str, path: str | os.PathLike[str]) -> io.BytesIO:
+    """Return a file's bytes; decoders that ask the file itself for what a damaged length claims would allocate that."""
+    with open(path, "rb") as file:
+        stored = os.fstat(file.fileno()).st_size
+        if stored > _MOST_BYTES:
+            raise DataError(f"{where}: expected a file of at most {_MOST_BYTES} bytes, got {stored}; is it an image?")
+        return io.BytesIO(file.read())
 
 
 def _grey(where: str, image: Any) -> np.ndarray:
