@@ -15,7 +15,7 @@ from wgpu_nn.errors import OutOfMemoryError
 from wgpu_nn.gpu.adapter import Adapter
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
-from wgpu_nn.gpu.limits import limits_of
+from wgpu_nn.gpu.limits import features_of, limits_of
 from wgpu_nn.gpu.pool import USAGE, Pool
 from wgpu_nn.gpu.stream import Stream
 
@@ -49,7 +49,7 @@ class Gpu:
     def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None) -> None:
         """Open a device; ``limits``, by WebGPU's names, are lower than the adapter's where they are given."""
         self.adapter = adapter
-        self.features = frozenset(f for f in FEATURES if f in adapter.raw.features)
+        self.features = features_of(FEATURES, adapter.features)
         with device_errors(f"open {adapter}"):
             self.raw = adapter.raw.request_device_sync(
                 required_features=sorted(self.features),  # pyright: ignore[reportArgumentType]

@@ -1,8 +1,8 @@
-"""Which limits a device is opened with: its adapter's own, or those that every WebGPU device has; enforces none."""
+"""Which limits and features a device is opened with: its adapter's own, or those that every WebGPU device has; enforces none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from wgpu_nn import switches
 from wgpu_nn.errors import DeviceLimitError
@@ -45,6 +45,11 @@ def limits_of(offered: Mapping[str, int], asked: Mapping[str, int] | None = None
             raise DeviceLimitError(f"device: expected {name} of {span}, which the adapter offers, got {value}")
         found[name] = value
     return found
+
+
+def features_of(wanted: Iterable[str], offered: Iterable[str]) -> frozenset[str]:
+    """Return what of ``wanted`` a device is opened with: nothing with ``switches.limits`` at "default", else all offered."""
+    return frozenset() if switches.limits.value == "default" else frozenset(wanted) & frozenset(offered)
 
 
 def _worse(name: str, one: int, other: int) -> int:
