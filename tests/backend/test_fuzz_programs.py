@@ -1,0 +1,143 @@
+"""Random programs over the whole op table, played three ways: NumPy, eager on the GPU, and captured; gradients too.
+
+`HYPOTHESIS_PROFILE=nightly python -m pytest tests/backend/test_fuzz_programs.py` plays 10,000 of them. What they found
+stands below as tests with names.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fuzz import examples, nightly
+from tests.program_args import ARGS, extend
+from tests.programs import EXACT, SHAKEN, Drawer, Program
+from wgpu_nn import Device, Tensor
+from wgpu_nn.backends.wgpu import Wgpu
+from wgpu_nn.dtype import Float
+from wgpu_nn.gpu import Gpu, choose
+from wgpu_nn.kernels import Target
+from wgpu_nn.ops import OPS
+from wgpu_nn.tensor import Cell
+from wgpu_nn.train.capture import capture
+
+EXACTLY, SHAKILY = Device.of(EXACT), Device.of(SHAKEN)
+# WGSL lets sin and cos be wrong by 2^-11 (section 15.7.4); what a program makes of roundings, the shaken run tells.
+AGAINST_NUMPY, FUSED = 1e-3, 2e-5
+
+
+@st.composite
+def programs(draw: Callable[[Any], Any]) -> tuple[Drawer, list[int], bool]:
+    """Return a program, the values that it gives back, and whether gradients are asked of it."""
+    d = Drawer(draw)
+    d.fresh(d.shape(1, 3))
+    for _ in range(d.between(1, 12)):
+        extend(d)
+    last = len(d.specs) - 1
+    outs = sorted({last, *(d.below(last + 1) for _ in range(d.below(4)))})
+    return d, outs, d.chance(2)
+
+
+def function(program: Program, device: Device, outs: list[int], grads: bool) -> Callable[..., list[Tensor]]:
+    """Return the program on ``device``: some of its values, and perhaps the gradients of all inputs."""
+
+    def run(*given: Tensor) -> list[Tensor]:
+        leaves = [x.require_grad() if grads and x.kind is Float else x for x in given]
+        values = program.play(device.autodiff() if grads else device, leaves)
+        found = [values[n] for n in outs]
+        if not grads:
+            return found
+        floats = [x for x in leaves if x.kind is Float]
+        loss = (floats[0] * 0.125).sum()
+        for v in found:
+            if v.kind is Float:
+                loss = loss + (v * 0.5).tanh().sum()
+        gradients = loss.backward()
+        return [v.inner() for v in found] + [g for g in map(gradients.get, floats) if g is not None]
+
+    return run
+
+
+def played(
+    program: Program, device: Device, outs: list[int], grads: bool, fuse: bool | None = None
+) -> list[np.ndarray]:
+    given = program.place(device.autodiff() if grads else device)
+    f = function(program, device, outs, grads)
+    if fuse is not None:
+        f = capture(fuse=fuse)(f)
+        f(*given)  # the second call replays
+    with np.errstate(all="ignore"):
+        return [t.numpy() for t in f(*given)]
+
+
+def check(program: Program, device: Device, outs: list[int], grads: bool) -> None:
+    """Compare all ways to play a program."""
+    exact, shaken = (played(program, d, outs, grads) for d in (EXACTLY, SHAKILY))
+    eager, plain, fused = (played(program, device, outs, grads, fuse) for fuse in (None, False, True))
+    assert len(exact) == len(eager) == len(plain) == len(fused)
+    for n, want in enumerate(exact):
+        what = f"result {n}"
+        np.testing.assert_array_equal(plain[n], eager[n], err_msg=f"{what}, captured without fusion")
+        assert want.shape == eager[n].shape == fused[n].shape, what
+        assert eager[n].dtype == fused[n].dtype and want.dtype.kind == eager[n].dtype.kind, what
+        if want.dtype.kind != "f":
+            np.testing.assert_array_equal(eager[n], want, err_msg=f"{what}, eager against NumPy")
+            np.testing.assert_array_equal(fused[n], eager[n], err_msg=f"{what}, fused")
+            continue
+        if not np.isfinite(want).all() or not np.isfinite(shaken[n]).all():
+            continue  # a gradient at a place that has none
+        scale, shake = 1 + np.max(np.abs(want), initial=0), np.max(np.abs(want - shaken[n]), initial=0)
+        if shake > 1e-2 * scale:
+            continue  # a gradient that hangs on a rounding
+        np.testing.assert_allclose(fused[n], eager[n], 0, FUSED * scale + 100 * shake, err_msg=f"{what}, fused")
+        np.testing.assert_allclose(
+            eager[n], want, 0, AGAINST_NUMPY * scale + 100 * shake, err_msg=f"{what}, eager against NumPy"
+        )
+
+
+def cells() -> int:
+    """Return how many tensors and cells are alive."""
+    gc.collect()
+    return sum(isinstance(x, Tensor | Cell) for x in gc.get_objects())
+
+
+@pytest.fixture(scope="module", params=["software", "gpu"])
+def own(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """A device of its own, so that what it holds is what the programs left."""
+    gpu = Gpu(choose()[0])
+    portable = {"invocations": 256, "storage": 16384}
+    yield Device.of(Wgpu(gpu, Target(software=request.param == "software", **portable), tuned=True))
+    gpu.destroy()
+
+
+def test_random_programs_agree(own: Device) -> None:
+    seen: Counter[str] = Counter()
+    before, objects = own.gpu.pool.stats().live_bytes, cells()
+
+    @examples(30, 5000)
+    @given(drawn=programs())
+    def play(drawn: tuple[Drawer, list[int], bool]) -> None:
+        d, outs, grads = drawn
+        grads = grads and any(kind is Float for _, kind in d.program.inputs)
+        seen.update(step.op for step in d.program.order if not isinstance(step, int))
+        try:
+            check(d.program, own, outs, grads)
+        except BaseException as error:
+            raise AssertionError(f"{d.program}\nreturn {outs} grads={grads}\n{error}") from error
+
+    play()
+    own.sync()
+    assert cells() <= objects and own.gpu.pool.stats().live_bytes <= before, "programs leave nothing behind"
+    if nightly():
+        assert set(OPS) - set(seen) == set(), "ops that no program had"
+
+
+def test_every_op_can_be_drawn() -> None:
+    assert set(ARGS) == set(OPS)
