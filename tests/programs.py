@@ -40,9 +40,6 @@ MOVES = frozenset(
      "slice_assign", "cummax", "cummin", "full", "uniform", "max_pool2d", "cast")
 )  # fmt: skip
 
-Operand = int | Scalar  # a value by its number, marked by Ref; or a number
-
-
 @dataclass(frozen=True, slots=True)
 class Ref:
     """A value of a program, by its number."""
@@ -102,7 +99,7 @@ class Shaken(Numpy):
         out = super().run(op, *operands, **attrs)
         if out.dtype.kind != "f" or op in MOVES or OPS[op].category is Category.VIEW:
             return out
-        return out * (1 + ROUNDING * np.sin(1e4 * out))
+        return np.asarray(out * (1 + ROUNDING * np.sin(1e4 * out)))
 
 
 EXACT, SHAKEN = Numpy(F64), Shaken(F64)

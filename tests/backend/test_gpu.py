@@ -344,7 +344,7 @@ for work in (upload, read, lambda: (x * 3.0).numpy(), lambda: device.sync() or y
     try:
         work()
     except DeviceLostError as error:
-        assert "the device was lost" in str(error) and "open a new one" in str(error), error
+        assert "the device was lost" in str(error) and "device.reset() opens it anew" in str(error), error
     else:
         raise SystemExit("no error")
 del x, y

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from wgpu_nn import switches
 from wgpu_nn.errors import DeviceLimitError
@@ -50,6 +53,20 @@ def limits_of(offered: Mapping[str, int], asked: Mapping[str, int] | None = None
 def features_of(wanted: Iterable[str], offered: Iterable[str]) -> frozenset[str]:
     """Return what of ``wanted`` a device is opened with: nothing with ``switches.limits`` at "default", else all offered."""
     return frozenset() if switches.limits.value == "default" else frozenset(wanted) & frozenset(offered)
+
+
+def host_memory() -> int | None:
+    """Return how many bytes a software adapter may take of this machine: three quarters; None where it does not tell.
+
+    A driver on the CPU promises whatever is asked for, and the system then ends the process that uses it.
+    """
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+    with suppress(OSError, ValueError):  # a container has less
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total // 4 * 3
 
 
 def _worse(name: str, one: int, other: int) -> int:

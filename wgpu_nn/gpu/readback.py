@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import itertools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import wgpu
 from wgpu.backends.wgpu_native._api import from_c_string_view, libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
+from wgpu_nn.gpu import process
 from wgpu_nn.gpu.failure import device_errors
 
 SMALLEST = 256
@@ -60,12 +63,7 @@ class Landing:
         if self._data is None:
             with device_errors("read"):
                 self.wait()
-                # NOTE: whoever asks for the mapped bytes of a destroyed device aborts the process.
-                if self._failure != "" or self.home.closed:
-                    raise RuntimeError("device is lost" if self.home.closed else self._failure or "nothing came")
-                address = libf.wgpuBufferGetMappedRange(self.raw._internal, 0, self._nbytes)
-                self._data = bytearray(ffi.buffer(address, self._nbytes))
-                libf.wgpuBufferUnmap(self.raw._internal)
+                self._data = self.home.taken(self.raw, self._nbytes, self._failure)
             self.home.give(self.raw)
         return self._data
 
@@ -74,7 +72,9 @@ class Landing:
 def _come(status: int, message: Any, number: Any, unused: Any) -> None:
     good = status == lib.WGPUMapAsyncStatus_Success
     failure = "" if good else from_c_string_view(message) or f"mapping failed with status {status}"
-    _expected.pop(int(ffi.cast("uintptr_t", number))).come(failure)
+    landing = _expected.pop(int(ffi.cast("uintptr_t", number)), None)
+    if landing is not None:  # it is the parent's, in a forked child
+        landing.come(failure)
 
 
 @atexit.register
@@ -84,11 +84,17 @@ def _finish() -> None:
         landing.wait()
 
 
-class Readback:
-    """Buffers for reads that are under way, kept by size and used again. ``closed`` tells that the device is gone."""
+process.in_children(_expected.clear)
 
-    def __init__(self, device: wgpu.GPUDevice) -> None:
-        self._device = device
+
+class Readback:
+    """Buffers for reads that are under way, kept by size and used again. ``closed`` tells that the device is gone.
+
+    ``alive`` gives a context that nobody else uses the device in, and raises on entry if it is lost.
+    """
+
+    def __init__(self, device: wgpu.GPUDevice, alive: Callable[[], AbstractContextManager[None]]) -> None:
+        self._device, self.alive = device, alive
         self.closed = False
         self._free: dict[int, list[wgpu.GPUBuffer]] = {}
 
@@ -104,6 +110,17 @@ class Readback:
         usage = wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST
         raw = free.pop() if free else self._device.create_buffer(size=size, usage=usage)
         return Landing(self, raw, nbytes)
+
+    def taken(self, raw: wgpu.GPUBuffer, nbytes: int, failure: str | None) -> bytearray:
+        """Return the bytes of a mapped buffer, and unmap it."""
+        with self.alive():
+            # NOTE: whoever asks for the mapped bytes of a destroyed device aborts the process.
+            if failure != "" or self.closed:
+                raise RuntimeError("device is lost" if self.closed else failure or "nothing came")
+            address = libf.wgpuBufferGetMappedRange(raw._internal, 0, nbytes)
+            data = bytearray(ffi.buffer(address, nbytes))
+            libf.wgpuBufferUnmap(raw._internal)
+            return data
 
     def give(self, raw: wgpu.GPUBuffer) -> None:
         """Take back a buffer that is not mapped any more."""

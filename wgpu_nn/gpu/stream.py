@@ -6,8 +6,8 @@ The only place that encodes and submits. Everything here runs under one lock, so
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,11 +15,12 @@ import wgpu
 from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
-from wgpu_nn.errors import DeviceError, DeviceLimitError
+from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
+from wgpu_nn.gpu import process
 from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
-from wgpu_nn.gpu.failure import device_errors
+from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
-from wgpu_nn.gpu.pool import Block, Buffer, Segment
+from wgpu_nn.gpu.pool import Block, Buffer, Segment, next_block
 from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.staging import LARGEST, Staging
 
@@ -33,6 +34,8 @@ READ_CHUNK = 1 << 26
 MOST_WAITING = 1 << 24  # bytes of uploads, and parts, after which a batch without launches goes as well
 MOST_PARTS = 1024
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
+
+_kept: list[object] = []  # what a forked child must not release
 
 
 class Bound(NamedTuple):
@@ -74,10 +77,45 @@ class Stream:
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
         self._landing: dict[int, wgpu.GPUBuffer] = {}  # where reads arrive, by size
-        self._readback = Readback(gpu.raw)
+        self._readback = Readback(gpu.raw, self._alive)
         self._one = ffi.new("WGPUCommandBuffer[1]")
-        self._lock = threading.RLock()
+        self._lock: AbstractContextManager[object] = threading.RLock()
+        self._first = next_block()  # blocks of lower numbers were there before the device was reset
+        self._losses = losses()
+        self._lost = False
         self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
+
+    # --- whether there is a device -----------------------------------------------------------------------------------
+    @contextmanager
+    def _alive(self, sure: bool = True) -> Iterator[None]:
+        """Have the device to oneself; raises RuntimeError if it is lost, and its mapped memory with it.
+
+        Unless one must be ``sure``, the device is asked (10 us) only when some device was lost since it was last.
+        """
+        with self._lock:
+            if sure or self._losses != losses():
+                self._losses = losses()
+                try:  # NOTE: not by a submit, which aborts the process where the device is lost
+                    lib.wgpuCommandBufferRelease(Commands(self._device).finish())
+                except wgpu.GPUError:
+                    self._lost = True
+            if self._lost:
+                raise RuntimeError("device is lost")
+            yield
+
+    def _check(self, *buffers: Buffer) -> None:
+        """Raise for buffers that were there before the device was reset."""
+        if any(b.block.id < self._first for b in buffers):
+            raise DeviceLostError(
+                "tensor: expected one of the device as it is, got one from before its reset; make it again, or load it "
+                "from a checkpoint"
+            )
+
+    def cut(self) -> None:
+        """Let every later use raise: this is a fork of the process that opened the device."""
+        self._lock = process.Refused()
+        # NOTE: a normal exit would release handles, and wait for threads of the driver that are not here.
+        _kept.append((self._gpu.__dict__.copy(), self.__dict__.copy()))
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
@@ -116,6 +154,7 @@ class Stream:
     def copy(self, source: Segment, target: Segment) -> None:
         """Record a copy of as many bytes as both hold; both are multiples of 4."""
         with self._lock:
+            self._check(source.buffer, target.buffer)
             self._transfer(transfer(source, target))
 
     def _transfer(self, copy: Transfer) -> None:
@@ -126,6 +165,7 @@ class Stream:
         key = (kernel.access, kernel.params, *(b.block.id for b in buffers))
         found = self._groups.get(key)
         if found is None:
+            self._check(*buffers)
             entries: list[dict[str, object]] = [
                 {"binding": i, "resource": {"buffer": b.block.raw, "offset": 0, "size": b.block.size}}
                 for i, b in enumerate(buffers)
@@ -153,6 +193,7 @@ class Stream:
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
         with self._lock, device_errors(kernel.name):
+            self._check(*(p.buffer for p in places))
             pipeline = self._gpu.pipeline(kernel)
             entries = [
                 {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": p.nbytes}}
@@ -259,7 +300,8 @@ class Stream:
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:
         """Copy ``data`` (contiguous, 4-byte elements) to the start of ``buffer``, after all launches that use it."""
-        with self._lock, device_errors("upload"):
+        with device_errors("upload"), self._alive(sure=False):
+            self._check(buffer)
             if 0 < data.nbytes <= LARGEST:
                 raw, start = self._staging.write(data.data.cast("B"))
                 self._transfer((raw, start, buffer.block.raw, 0, data.nbytes))
@@ -274,6 +316,7 @@ class Stream:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
         out = bytearray(nbytes)
         with self._lock, device_errors("read"):
+            self._check(buffer)
             for start in range(0, nbytes, READ_CHUNK):
                 count = min(READ_CHUNK, nbytes - start)
                 self._read_into(memoryview(out)[start : start + count], buffer.block, offset + start)
@@ -283,6 +326,7 @@ class Stream:
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
         """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
         with self._lock, device_errors("read"):
+            self._check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
             self._submit()
@@ -324,6 +368,7 @@ class Stream:
         with suppress(DeviceError):  # it may be lost already
             self.sync()
         self._readback.close()
+        self._lost = True
 
     # --- memory ----------------------------------------------------------------------------------------------------
     def trim(self) -> None:
