@@ -7,6 +7,7 @@ default, draws the same few each time. FUZZ_SCALE multiplies what the nightly pr
 from __future__ import annotations
 
 import os
+import sys
 
 from hypothesis import HealthCheck, settings
 
@@ -30,3 +31,13 @@ def examples(ci: int, much: int) -> settings:
     """Return the settings of a test that draws ``ci`` examples in CI, and ``much`` of them at night."""
     count = round(much * float(os.environ.get("FUZZ_SCALE", "1"))) if nightly() else ci
     return settings(settings.default, max_examples=max(count, 1), suppress_health_check=QUIET)
+
+
+def peak_kb() -> int:
+    """Return the most memory that the process ever had, where the system tells; else 0."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak

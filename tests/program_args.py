@@ -102,7 +102,7 @@ def join(d: Drawer, op: str) -> Args:
 def index_of(d: Drawer, shape: Shape, axis: int) -> Ref:
     inner = tuple(d.between(0, n) if k != axis else d.one((0, 1, 2, 5, 9)) for k, n in enumerate(shape))
     n = shape[axis]
-    return d.shaped(inner if n else (0,) * len(shape), Int, -n, n - 1)
+    return d.shaped(inner if n else (0,) * len(shape), Int, -n, max(n - 1, 0))
 
 
 def gather(d: Drawer, op: str) -> Args:

@@ -40,6 +40,7 @@ MOVES = frozenset(
      "slice_assign", "cummax", "cummin", "full", "uniform", "max_pool2d", "cast")
 )  # fmt: skip
 
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """A value of a program, by its number."""

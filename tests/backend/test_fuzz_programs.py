@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz import examples, nightly
+from tests.fuzz import examples, nightly, peak_kb
 from tests.program_args import ARGS, extend
 from tests.programs import EXACT, SHAKEN, Drawer, Program
 from wgpu_nn import Device, Tensor
@@ -119,6 +119,7 @@ def own(request: pytest.FixtureRequest) -> Iterator[Device]:
 
 def test_random_programs_agree(own: Device) -> None:
     seen: Counter[str] = Counter()
+    peaks: list[int] = []  # of the process, program by program
     before, objects = own.gpu.pool.stats().live_bytes, cells()
 
     @examples(30, 5000)
@@ -131,11 +132,14 @@ def test_random_programs_agree(own: Device) -> None:
             check(d.program, own, outs, grads)
         except BaseException as error:
             raise AssertionError(f"{d.program}\nreturn {outs} grads={grads}\n{error}") from error
+        peaks.append(peak_kb())
 
     play()
     own.sync()
     assert cells() <= objects and own.gpu.pool.stats().live_bytes <= before, "programs leave nothing behind"
     if nightly():
+        print(f"{len(peaks)} programs of {seen.total()} ops; peak memory in KB: {peaks[::250]}")
+        assert peaks[-1] <= 1.5 * peaks[len(peaks) // 2], "caches are full by half of the time"
         assert set(OPS) - set(seen) == set(), "ops that no program had"
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.file_seeds import Reader, Seed, readers
-from tests.fuzz import examples, nightly
+from tests.fuzz import examples, nightly, peak_kb
 from tests.mutation import DAMAGE, Damage, damaged
 
 NAMES = ("load_tensors", "load_module", "load_checkpoint", "load_position", "load_position model", "Outer.load",
@@ -24,15 +24,6 @@ NAMES = ("load_tensors", "load_module", "load_checkpoint", "load_position", "loa
 # What a file of some KB may make a reader allocate. Pillow's pixels are not counted: they are bounded before decoding.
 MOST_BYTES = 1 << 26
 GROWTH_KB = 100_000  # what the process may grow by over all that is damaged at night
-
-
-def peak_kb() -> int:
-    """Return the most memory that the process ever had, where the system tells."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from wgpu_nn.gpu.stream import Stream
 
 # What kernels may ask for; each has a fallback in standard WGSL, so a device without them works too.
 FEATURES = ("shader-f16", "subgroup", "timestamp-query", "timestamp-query-inside-passes")
+MOST_PIPELINES = 4096  # kept for who asks again; llvmpipe's take 100 KB each
 
 
 @dataclass(slots=True)
@@ -139,9 +140,17 @@ class Gpu:
         key = (kernel, kernel.trusted and not switches.checked_shaders)
         found = self._pipelines.get(key)
         if found is None:
+            self._make_room()
             found = self._pipelines[key] = self._compile(*key)
             self.counts.pipelines += 1
         return found
+
+    def _make_room(self) -> None:
+        """Forget the oldest pipelines where there are many: a process that captures ever new sizes must not grow for it."""
+        if len(self._pipelines) >= MOST_PIPELINES and self.stream.observer is None:  # which knows kernels by pipeline
+            self.stream.flush()  # what is recorded names them by raw handles; steps hold their own
+            for key in list(self._pipelines)[: MOST_PIPELINES // 4]:
+                del self._pipelines[key]
 
     def compile(self, kernels: Iterable[Kernel]) -> None:
         """Compile what is not compiled yet of ``kernels``, side by side, as a new step has many."""
@@ -150,6 +159,7 @@ class Gpu:
         for kernel, _ in missing:
             self.layout(kernel.access, kernel.params)
         with ThreadPoolExecutor(max_workers=min(len(missing), os.cpu_count() or 1) or 1) as pool:
+            self._make_room()
             for key, found in zip(missing, pool.map(lambda key: self._compile(*key), missing), strict=True):
                 self._pipelines[key] = found
                 self.counts.pipelines += 1

@@ -39,10 +39,11 @@ _kept: list[object] = []  # what a forked child must not release
 
 
 class Bound(NamedTuple):
-    """A launch that is ready to be encoded, and the bind group that must live as long."""
+    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
 
     launch: Launch
     group: wgpu.GPUBindGroup
+    pipeline: wgpu.GPUComputePipeline
 
 
 class Replay(NamedTuple):
@@ -103,7 +104,7 @@ class Stream:
                 raise RuntimeError("device is lost")
             yield
 
-    def _check(self, *buffers: Buffer) -> None:
+    def check(self, *buffers: Buffer) -> None:
         """Raise for buffers that were there before the device was reset."""
         if any(b.block.id < self._first for b in buffers):
             raise DeviceLostError(
@@ -154,7 +155,7 @@ class Stream:
     def copy(self, source: Segment, target: Segment) -> None:
         """Record a copy of as many bytes as both hold; both are multiples of 4."""
         with self._lock:
-            self._check(source.buffer, target.buffer)
+            self.check(source.buffer, target.buffer)
             self._transfer(transfer(source, target))
 
     def _transfer(self, copy: Transfer) -> None:
@@ -165,7 +166,7 @@ class Stream:
         key = (kernel.access, kernel.params, *(b.block.id for b in buffers))
         found = self._groups.get(key)
         if found is None:
-            self._check(*buffers)
+            self.check(*buffers)
             entries: list[dict[str, object]] = [
                 {"binding": i, "resource": {"buffer": b.block.raw, "offset": 0, "size": b.block.size}}
                 for i, b in enumerate(buffers)
@@ -193,7 +194,7 @@ class Stream:
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
         with self._lock, device_errors(kernel.name):
-            self._check(*(p.buffer for p in places))
+            self.check(*(p.buffer for p in places))
             pipeline = self._gpu.pipeline(kernel)
             entries = [
                 {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": p.nbytes}}
@@ -204,7 +205,7 @@ class Stream:
             self._gpu.counts.bind_groups += 1
             if self.observer is not None:
                 self.observer.bound(group._internal, sum(p.nbytes for p in places))
-            return Bound((pipeline._internal, group._internal, -1, grid), group)
+            return Bound((pipeline._internal, group._internal, -1, grid), group, pipeline)
 
     def replay(
         self, replay: Replay, copies: Sequence[Transfer], upload: tuple[Segment, bytes] | None, submit: bool
@@ -301,7 +302,7 @@ class Stream:
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:
         """Copy ``data`` (contiguous, 4-byte elements) to the start of ``buffer``, after all launches that use it."""
         with device_errors("upload"), self._alive(sure=False):
-            self._check(buffer)
+            self.check(buffer)
             if 0 < data.nbytes <= LARGEST:
                 raw, start = self._staging.write(data.data.cast("B"))
                 self._transfer((raw, start, buffer.block.raw, 0, data.nbytes))
@@ -316,7 +317,7 @@ class Stream:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
         out = bytearray(nbytes)
         with self._lock, device_errors("read"):
-            self._check(buffer)
+            self.check(buffer)
             for start in range(0, nbytes, READ_CHUNK):
                 count = min(READ_CHUNK, nbytes - start)
                 self._read_into(memoryview(out)[start : start + count], buffer.block, offset + start)
@@ -326,7 +327,7 @@ class Stream:
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
         """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
         with self._lock, device_errors("read"):
-            self._check(buffer)
+            self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
             self._submit()
@@ -353,7 +354,7 @@ class Stream:
 
     def sync(self) -> None:
         """Submit what is recorded and wait until the GPU has done it."""
-        with self._lock, device_errors("sync"):
+        with device_errors("sync"), self._alive():
             self.flush()
             self._wait()
 

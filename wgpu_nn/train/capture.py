@@ -124,7 +124,7 @@ class Captured(Generic[P, R]):
         if root is None or not switches.capture or root.recorder is not None:
             return self._fn(*args, **kwargs)
         fuse = bool(switches.fusion) if self._options.fuse is None else self._options.fuse
-        key = (shape, id(root), bool(switches.checked_shaders), fuse, switches.autotune.value)
+        key = (shape, id(root), id(root.gpu.stream), bool(switches.checked_shaders), fuse, switches.autotune.value)
         with self._lock:
             step = self._steps.get(key)
             if step is None:
