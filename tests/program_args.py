@@ -227,7 +227,7 @@ def attention(d: Drawer, op: str) -> Args:
 
 
 ARGS: dict[str, Draw] = {
-    **{name: (unary, binary)[row.arity[1] - 1] for name, row in OPS.items() if row.category is Category.MAP and row.arity[1] < 3},
+    **{name: unary if row.arity == (1, 1) else binary for name, row in OPS.items() if row.category is Category.MAP},
     "where": where,
     **{name: source for name, row in OPS.items() if row.category is Category.SOURCE},
     **{name: reduction for name, row in OPS.items() if row.category is Category.REDUCE},

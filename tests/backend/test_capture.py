@@ -87,7 +87,8 @@ def test_a_training_step_of_the_spec_pages_cnn_is_20_launches_and_one_submit() -
     for _ in range(5):
         loss = step(x, y)
     since = gpu.counts.since(before)
-    assert step.steps[0].step.launches <= 20 and since.launches <= 5 * 20
+    most = 20 if gpu.limits["max-storage-buffers-per-shader-stage"] > 8 else 21
+    assert step.steps[0].step.launches <= most and since.launches <= 5 * most
     assert since.submits == 5
     assert (since.pipelines, since.bind_groups, since.uploads, since.reads) == (0, 0, 0, 0)
     assert gpu.pool.stats().created == pool.created and gpu.pool.stats().live_bytes == pool.live_bytes

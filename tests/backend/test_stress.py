@@ -204,7 +204,7 @@ def test_tensors_from_before_a_reset_are_refused_wherever_they_come_in(own: Devi
         lambda: new.slice_assign(((0, 1, 2),), old[:2]),
         later.result,
     ):
-        with pytest.raises(DeviceLostError, match="before its reset|was lost"):
+        with pytest.raises(DeviceLostError, match=r"before its reset|was lost"):
             use()
     with pytest.raises(DeviceLostError):
         own.gpu.stream.upload(old.root.buffer, np.ones(6, np.float32))
@@ -303,7 +303,7 @@ def test_several_devices_of_a_process_work_side_by_side_and_do_not_mix(own: Devi
         found = [x + float(n) for n, x in enumerate(found)]
     assert [x.sum().item() for x in found] == [100.0, 2100.0, 4100.0]
     with pytest.raises(DeviceMismatchError):
-        found[0] + found[1]
+        _ = found[0] + found[1]
     assert (found[0].to(other) + found[1]).sum().item() == 2200
     other.gpu.destroy()
     with pytest.raises(DeviceLostError):

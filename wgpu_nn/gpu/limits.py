@@ -1,4 +1,4 @@
-"""Which limits and features a device is opened with: its adapter's own, or those that every WebGPU device has; enforces none."""
+"""Which limits and features a device is opened with: its adapter's own, or those of every WebGPU device; enforces none."""
 
 from __future__ import annotations
 
