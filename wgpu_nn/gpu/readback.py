@@ -58,12 +58,12 @@ class Landing:
         if self._failure is None:
             self.home.wait(self._submission)
 
-    def result(self) -> bytearray:
-        """Return the bytes; waits as ``wait`` does."""
+    def result(self, sure: bool = True) -> bytearray:
+        """Return the bytes; waits as ``wait`` does. ``sure`` asks the device first whether it is there."""
         if self._data is None:
             with device_errors("read"):
                 self.wait()
-                self._data = self.home.taken(self.raw, self._nbytes, self._failure)
+                self._data = self.home.taken(self.raw, self._nbytes, self._failure, sure)
             self.home.give(self.raw)
         return self._data
 
@@ -93,7 +93,7 @@ class Readback:
     ``alive`` gives a context that nobody else uses the device in, and raises on entry if it is lost.
     """
 
-    def __init__(self, device: wgpu.GPUDevice, alive: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, device: wgpu.GPUDevice, alive: Callable[[bool], AbstractContextManager[None]]) -> None:
         self._device, self.alive = device, alive
         self.closed = False
         self._free: dict[int, list[wgpu.GPUBuffer]] = {}
@@ -111,9 +111,9 @@ class Readback:
         raw = free.pop() if free else self._device.create_buffer(size=size, usage=usage)
         return Landing(self, raw, nbytes)
 
-    def taken(self, raw: wgpu.GPUBuffer, nbytes: int, failure: str | None) -> bytearray:
+    def taken(self, raw: wgpu.GPUBuffer, nbytes: int, failure: str | None, sure: bool) -> bytearray:
         """Return the bytes of a mapped buffer, and unmap it."""
-        with self.alive():
+        with self.alive(sure):
             # NOTE: whoever asks for the mapped bytes of a destroyed device aborts the process.
             if failure != "" or self.closed:
                 raise RuntimeError("device is lost" if self.closed else failure or "nothing came")
