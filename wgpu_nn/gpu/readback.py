@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,6 +17,7 @@ from wgpu_nn.gpu import process
 from wgpu_nn.gpu.failure import device_errors
 
 SMALLEST = 256
+CALLBACK_SECONDS = 30.0
 
 _serial = itertools.count(1)
 _expected: dict[int, Landing] = {}  # those whose callback has not come, by the number that it gets
@@ -57,6 +59,10 @@ class Landing:
         """Wait until the bytes have come, or failed to; not for work that was given to the GPU after them."""
         if self._failure is None:
             self.home.wait(self._submission)
+        # Another thread that polls may have been given the callback, and be about to run it.
+        deadline = time.monotonic() + CALLBACK_SECONDS
+        while self._failure is None and not self.home.closed and time.monotonic() < deadline:
+            time.sleep(0)
 
     def result(self, sure: bool = True) -> bytearray:
         """Return the bytes; waits as ``wait`` does. ``sure`` asks the device first whether it is there."""
