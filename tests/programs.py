@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from tests.case import VIEWS, Shape
 from wgpu_nn import Device, Tensor, tensor
@@ -122,10 +121,10 @@ def kinds_of(op: str) -> tuple[Kind, ...]:
 
 
 class Drawer:
-    """Writes down a program as hypothesis decides, and knows every value of it."""
+    """Writes down a program, and knows every value of it; ``integer`` decides, by a number from low to high."""
 
-    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
-        self._draw = draw
+    def __init__(self, integer: Callable[[int, int], int]) -> None:
+        self.between = integer
         self.program = Program()
         self.specs: list[Spec] = []
         self.exact: list[np.ndarray] = []
@@ -136,10 +135,7 @@ class Drawer:
         return choices[self.below(len(choices))]
 
     def below(self, count: int) -> int:
-        return self._draw(st.integers(0, count - 1))
-
-    def between(self, low: int, high: int) -> int:
-        return self._draw(st.integers(low, high))
+        return self.between(0, count - 1)
 
     def chance(self, one_in: int) -> bool:
         return self.below(one_in) == one_in - 1

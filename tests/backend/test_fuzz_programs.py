@@ -33,16 +33,23 @@ EXACTLY, SHAKILY = Device.of(EXACT), Device.of(SHAKEN)
 AGAINST_NUMPY, FUSED = 1e-3, 2e-5
 
 
-@st.composite
-def programs(draw: Callable[[Any], Any]) -> tuple[Drawer, list[int], bool]:
+Drawn = tuple[Drawer, list[int], bool]
+
+
+def drawn(integer: Callable[[int, int], int]) -> Drawn:
     """Return a program, the values that it gives back, and whether gradients are asked of it."""
-    d = Drawer(draw)
+    d = Drawer(integer)
     d.fresh(d.shape(1, 3))
     for _ in range(d.between(1, 12)):
         extend(d)
     last = len(d.specs) - 1
     outs = sorted({last, *(d.below(last + 1) for _ in range(d.below(4)))})
-    return d, outs, d.chance(2)
+    return d, outs, d.chance(2) and any(kind is Float for _, kind in d.program.inputs)
+
+
+@st.composite
+def programs(draw: Callable[[Any], Any]) -> Drawn:
+    return drawn(lambda low, high: draw(st.integers(low, high)))
 
 
 def function(program: Program, device: Device, outs: list[int], grads: bool) -> Callable[..., list[Tensor]]:
@@ -123,10 +130,9 @@ def test_random_programs_agree(own: Device) -> None:
     before, objects = own.gpu.pool.stats().live_bytes, cells()
 
     @examples(30, 5000)
-    @given(drawn=programs())
-    def play(drawn: tuple[Drawer, list[int], bool]) -> None:
-        d, outs, grads = drawn
-        grads = grads and any(kind is Float for _, kind in d.program.inputs)
+    @given(found=programs())
+    def play(found: Drawn) -> None:
+        d, outs, grads = found
         seen.update(step.op for step in d.program.order if not isinstance(step, int))
         try:
             check(d.program, own, outs, grads)

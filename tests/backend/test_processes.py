@@ -55,7 +55,13 @@ threading.Thread(target=work, daemon=True).start()
     "a destroyed device": "later = (x + 1.0).numpy_later(); device.gpu.destroy()",
     "a device that was lost": "later = (x + 1.0).numpy_later(); device.gpu.raw.destroy()",
     "a reset device": "later = (x + 1.0).numpy_later(); device.reset(); y = ones((5,), device) + 1.0",
-    "an error": "later = (x + 1.0).numpy_later()\ntry:\n    device.limit_memory(0); ones((100_000,), device)\nexcept MemoryError: pass",
+    "an error": """
+later = (x + 1.0).numpy_later()
+device.limit_memory(0)
+try:
+    ones((100_000,), device)
+except MemoryError:
+    pass""",
     "sys.exit": "later = (x + 1.0).numpy_later(); sys.exit(0)",
 }  # fmt: skip
 
