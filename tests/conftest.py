@@ -44,6 +44,19 @@ def gpu_variants(gpu_device: Device) -> dict[str, Device]:
     }
 
 
+@pytest.fixture(scope="session")
+def step_launches(gpu_device: Device) -> int:
+    """Launches of a captured training step of the spec page's network: one more where kernels bind eight buffers only."""
+    return 20 if gpu_device.gpu.limits["max-storage-buffers-per-shader-stage"] > 8 else 21
+
+
+@pytest.fixture
+def timestamps(gpu_device: Device) -> None:
+    """For tests that time launches: with the limits of every device there is nothing to time them by."""
+    if "timestamp-query" not in gpu_device.gpu.features:
+        pytest.skip("this device has no timestamps")
+
+
 @pytest.fixture(params=MODES)
 def any_device(request: pytest.FixtureRequest, gpu_variants: dict[str, Device]) -> Iterator[Device]:
     """Every variant of the kernels, each trusted and checked."""
