@@ -76,6 +76,9 @@ limits = Choice(
     {"adapter": "all that the adapter offers", "default": "no better than every WebGPU device has"},
     "the limits that devices are opened with",
 )
+winograd = Switch(
+    "WGPU_NN_WINOGRAD", True, "wide 3 x 3 convolutions take fewer multiplications, with about twice the rounding errors"
+)
 autotune = Choice(
     "WGPU_NN_AUTOTUNE",
     {

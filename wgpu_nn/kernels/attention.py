@@ -85,7 +85,7 @@ def _tile(site: Site, rows: int, width: int) -> Tile | None:
     blocks = -(-width // 64)
     if site.target.software or site.target.invocations < TEAM:
         return None
-    if rows > 64 and blocks == 1 and site.target.storage >= BLOCK_BYTES:
+    if rows > 64 and site.target.storage >= BLOCK_BYTES:
         return Tile(128, 32, 1, blocks)
     for chunk, wide in ((32, 2), (16, 2), (32, 1), (16, 1)):
         if wide <= blocks and (2 + wide) * chunk * 17 * 16 <= site.target.storage:
