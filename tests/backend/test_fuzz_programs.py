@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases_conv import window
 from tests.fuzz import examples, nightly, peak_kb
 from tests.program_args import ARGS, extend
 from tests.programs import EXACT, SHAKEN, Drawer, Program
 from wgpu_nn import Device, Tensor
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.dtype import Float
+from wgpu_nn.errors import ShapeError
 from wgpu_nn.gpu import Gpu, choose
 from wgpu_nn.kernels import Target
 from wgpu_nn.ops import OPS
@@ -151,3 +153,26 @@ def test_random_programs_agree(own: Device) -> None:
 
 def test_every_op_can_be_drawn() -> None:
     assert set(ARGS) == set(OPS)
+
+
+# --- what was found, each as small as it gets --------------------------------------------------------------------------
+POOL = {"kernel": (1, 2), "stride": (1, 1), "padding": ((0, 0), (0, 0))}
+
+
+@pytest.mark.parametrize("where", ["numpy", "gpu"])
+def test_max_pooling_of_an_empty_batch_is_empty(where: str, gpu_device: Device, cpu: Device) -> None:
+    backend = (cpu if where == "numpy" else gpu_device).backend
+    x = backend.run("full", 1.0, shape=(0, 1, 1, 4), dtype=backend.dtypes[Float])
+    pooled, places = backend.run("max_pool2d", x, **POOL), backend.run("argmax_pool2d", x, **POOL)
+    assert backend.download(pooled).shape == backend.download(places).shape == (0, 1, 1, 3)
+    back = backend.run("max_pool2d_grad", pooled, places, shape=(0, 1, 1, 4), **POOL)
+    assert backend.download(back).shape == (0, 1, 1, 4)
+
+
+@pytest.mark.parametrize("op", ["conv2d_input_grad", "conv2d_weight_grad"])
+def test_a_window_that_does_not_fit_is_refused_in_an_empty_batch_too(op: str, cpu: Device) -> None:
+    of = lambda *shape: cpu.backend.run("full", 0.0, shape=shape, dtype=cpu.dtype(Float))
+    x, weight, g = (0, 1, 1, 1), (1, 1, 1, 2), (0, 1, 1, 0)
+    given, shape = ((of(*g), of(*weight)), x) if op == "conv2d_input_grad" else ((of(*x), of(*g)), weight)
+    with pytest.raises(ShapeError, match="window of 2 does not fit in 1 elements"):
+        cpu.backend.run(op, *given, shape=shape, **window(2))
