@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from wgpu_nn.errors import AdapterError
 fuzz.load()
 BACKEND = Path(__file__).parent / "backend"
 # A GPU's kernels run on a software adapter as well, slowly: the portable limits of WebGPU (spec section 3.6.2).
-PORTABLE = {"invocations": 256, "storage": 16384}
+PORTABLE: dict[str, Any] = {"invocations": 256, "storage": 16384}
 MODES = ("software-trusted", "software-checked", "gpu-trusted", "gpu-checked")
 
 

@@ -20,7 +20,7 @@ from tests.cases_conv import window
 from tests.fuzz import examples, nightly, peak_kb
 from tests.program_args import ARGS, extend
 from tests.programs import EXACT, SHAKEN, Drawer, Program
-from wgpu_nn import Device, Tensor
+from wgpu_nn import Device, Tensor, zeros
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.dtype import Float
 from wgpu_nn.errors import ShapeError
@@ -121,8 +121,8 @@ def cells() -> int:
 def own(request: pytest.FixtureRequest) -> Iterator[Device]:
     """A device of its own, so that what it holds is what the programs left."""
     gpu = Gpu(choose()[0])
-    portable = {"invocations": 256, "storage": 16384}
-    yield Device.of(Wgpu(gpu, Target(software=request.param == "software", **portable), tuned=True))
+    target = Target(software=request.param == "software", invocations=256, storage=16384)
+    yield Device.of(Wgpu(gpu, target, tuned=True))
     gpu.destroy()
 
 
@@ -176,3 +176,11 @@ def test_a_window_that_does_not_fit_is_refused_in_an_empty_batch_too(op: str, cp
     given, shape = ((of(*g), of(*weight)), x) if op == "conv2d_input_grad" else ((of(*x), of(*g)), weight)
     with pytest.raises(ShapeError, match="window of 2 does not fit in 1 elements"):
         cpu.backend.run(op, *given, shape=shape, **window(2))
+
+
+def test_the_gradient_of_a_pooling_gradient_of_an_empty_batch_is_empty(cpu: Device) -> None:
+    g = zeros((0, 3, 2, 4), cpu.autodiff()).require_grad()
+    places = zeros((0, 3, 2, 4), cpu.autodiff()).int()
+    how: dict[str, Any] = {"kernel": (2, 4), "stride": (3, 2), "padding": ((1, 0), (2, 0))}
+    back = g.run("max_pool2d_grad", g, places, shape=(0, 3, 4, 8), **how)
+    assert back.sum().backward()[g].shape == (0, 3, 2, 4)

@@ -25,7 +25,7 @@ from wgpu_nn.gpu.stream import Stream
 
 # What kernels may ask for; each has a fallback in standard WGSL, so a device without them works too.
 FEATURES = ("shader-f16", "subgroup", "timestamp-query", "timestamp-query-inside-passes")
-MOST_PIPELINES = 2048  # kept for who asks again; those of llvmpipe take some 300 KB each
+MOST_PIPELINES = 1024  # kept for who asks again; those of llvmpipe take some 500 KB each
 
 
 @dataclass(slots=True)
