@@ -184,3 +184,11 @@ def test_the_gradient_of_a_pooling_gradient_of_an_empty_batch_is_empty(cpu: Devi
     how: dict[str, Any] = {"kernel": (2, 4), "stride": (3, 2), "padding": ((1, 0), (2, 0))}
     back = g.run("max_pool2d_grad", g, places, shape=(0, 3, 4, 8), **how)
     assert back.sum().backward()[g].shape == (0, 3, 2, 4)
+
+
+def test_a_pooling_gradient_of_other_windows_is_refused(cpu: Device) -> None:
+    how: dict[str, Any] = {"kernel": (1, 4), "stride": (2, 2), "padding": ((0, 0), (0, 0)), "include_pad": False}
+    with pytest.raises(ShapeError, match="does not fit in 2 elements"):
+        zeros((2, 3, 1, 0), cpu).run("avg_pool2d_grad", zeros((2, 3, 1, 0), cpu), shape=(2, 3, 1, 2), **how)
+    with pytest.raises(ShapeError, match=r"expected a number for each of the windows \[2, 3, 1, 1\]"):
+        zeros((2, 3, 1, 2), cpu).run("avg_pool2d_grad", zeros((2, 3, 1, 2), cpu), shape=(2, 3, 1, 4), **how)
