@@ -57,6 +57,7 @@ class Reader:
     name: str
     seeds: tuple[Seed, ...]
     place: Callable[[Path], None] = lambda folder: None  # writes what else belongs into the folder
+    most_bytes: int = 1 << 26  # what a file of some KB may make it allocate
 
 
 def _bytes(write: Callable[[Any], object]) -> bytes:
@@ -290,5 +291,5 @@ def readers(folder: Path) -> dict[str, Reader]:
             lambda path: load_mnist(path.parent), DataError, "t10k-labels-idx1-ubyte", (idx[0],), _place_mnist
         ),
         "load_digits_npz": Reader(load_digits_npz, DataError, "d.npz", _npz()),
-        "read_digit": Reader(lambda path: read_digit(path, resize=True), DataError, "a.image", _images()),
+        "read_digit": Reader(lambda path: read_digit(path, resize=True), DataError, "a.image", _images(), most_bytes=1 << 29),
     }  # fmt: skip
