@@ -19,7 +19,7 @@ from wgpu_nn.gpu import process
 from wgpu_nn.gpu.adapter import Adapter, again
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
-from wgpu_nn.gpu.limits import features_of, host_memory, limits_of
+from wgpu_nn.gpu.limits import bindable, features_of, host_memory, limits_of
 from wgpu_nn.gpu.pool import USAGE, Pool, PoolStats
 from wgpu_nn.gpu.stream import Stream
 
@@ -69,9 +69,7 @@ class Gpu:
                 required_limits=self._asked,
             )
         self.limits = dict(self.raw.limits)
-        by_name = ("max-storage-buffer-binding-size", "max-buffer-size")
-        limit = min(by_name, key=lambda name: self.limits[name])
-        self.pool = Pool(self._create_buffer, self.limits[limit], limit)
+        self.pool = Pool(self._create_buffer, self.limits["max-buffer-size"], bindable(self.limits))
         self._layouts: dict[tuple[str, bool], tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]] = {}
         self._pipelines: dict[tuple[Kernel, bool], wgpu.GPUComputePipeline] = {}
         self.stream = Stream(self)

@@ -10,6 +10,7 @@ from pathlib import Path
 from wgpu_nn import switches
 from wgpu_nn.errors import DeviceLimitError
 
+BINDING = "max-storage-buffer-binding-size"
 # What every device has without asking (WebGPU, section 3.6.2), of what compute shaders and buffers meet.
 PORTABLE: dict[str, int] = {
     "max-bind-groups": 4,
@@ -23,7 +24,7 @@ PORTABLE: dict[str, int] = {
     "max-compute-workgroups-per-dimension": 65535,
     "max-dynamic-storage-buffers-per-pipeline-layout": 4,
     "max-dynamic-uniform-buffers-per-pipeline-layout": 8,
-    "max-storage-buffer-binding-size": 1 << 27,
+    BINDING: 1 << 27,
     "max-storage-buffers-per-shader-stage": 8,
     "max-uniform-buffer-binding-size": 1 << 16,
     "max-uniform-buffers-per-shader-stage": 12,
@@ -67,6 +68,19 @@ def host_memory() -> int | None:
     with suppress(OSError, ValueError):  # a container has less
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return total // 4 * 3
+
+
+def bindable(limits: Mapping[str, int]) -> int:
+    """Return how many bytes of a buffer a kernel may see at once."""
+    return min(limits[BINDING], limits["max-buffer-size"]) & ~15
+
+
+def beyond_binding(what: str, most: int, nbytes: int) -> DeviceLimitError:
+    """Return the error for a kernel that would have to see more of a buffer than the device allows."""
+    return DeviceLimitError(
+        f"{what}: expected to see at most {most} bytes of a tensor at once ({BINDING} of this device), got {nbytes}, and "
+        "it cannot be done in parts; use a smaller batch, split the tensor, or use another adapter"
+    )
 
 
 def _worse(name: str, one: int, other: int) -> int:

@@ -54,7 +54,7 @@ class Device:
     __slots__ = ("backend", "float_dtype", "rng")
 
     def __init__(
-        self, name: str = "wgpu", limits: Mapping[str, int] | None = None, float_dtype: DType | None = None
+        self, name: str = "wgpu", float_dtype: DType | None = None, limits: Mapping[str, int] | None = None
     ) -> None:
         kind, _, which = name.partition(":")
         if kind in ("wgpu", "gpu"):
