@@ -6,8 +6,8 @@ The only place that encodes and submits. Everything here runs under one lock, so
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,13 @@ import wgpu
 from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
-from wgpu_nn.errors import DeviceError, DeviceLimitError
+from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
+from wgpu_nn.gpu import process
 from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
-from wgpu_nn.gpu.failure import device_errors
+from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
-from wgpu_nn.gpu.pool import Buffer, Segment
+from wgpu_nn.gpu.pool import Buffer, Segment, next_block
 from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.staging import LARGEST, Staging
 
@@ -35,12 +36,15 @@ MOST_WAITING = 1 << 24  # bytes of uploads, and parts, after which a batch witho
 MOST_PARTS = 1024
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
+_kept: list[object] = []  # what a forked child must not release
+
 
 class Bound(NamedTuple):
-    """A launch that is ready to be encoded, and the bind group that must live as long."""
+    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
 
     launch: Launch
     group: wgpu.GPUBindGroup
+    pipeline: wgpu.GPUComputePipeline
 
 
 class Replay(NamedTuple):
@@ -74,10 +78,45 @@ class Stream:
         )
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
-        self._readback = Readback(gpu.raw)
+        self._readback = Readback(gpu.raw, self._alive)
         self._one = ffi.new("WGPUCommandBuffer[1]")
-        self._lock = threading.RLock()
+        self._lock: AbstractContextManager[object] = threading.RLock()
+        self._first = next_block()  # blocks of lower numbers were there before the device was reset
+        self._losses = losses()
+        self._lost = False
         self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
+
+    # --- whether there is a device -----------------------------------------------------------------------------------
+    @contextmanager
+    def _alive(self, sure: bool = True) -> Iterator[None]:
+        """Have the device to oneself; raises RuntimeError if it is lost, and its mapped memory with it.
+
+        Unless one must be ``sure``, the device is asked (10 us) only when some device was lost since it was last.
+        """
+        with self._lock:
+            if sure or self._losses != losses():
+                self._losses = losses()
+                try:  # NOTE: not by a submit, which aborts the process where the device is lost
+                    lib.wgpuCommandBufferRelease(Commands(self._device).finish())
+                except wgpu.GPUError:
+                    self._lost = True
+            if self._lost:
+                raise RuntimeError("device is lost")
+            yield
+
+    def check(self, *buffers: Buffer) -> None:
+        """Raise for buffers that were there before the device was reset."""
+        if any(b.block.id < self._first for b in buffers):
+            raise DeviceLostError(
+                "tensor: expected one of the device as it is, got one from before its reset; make it again, or load it "
+                "from a checkpoint"
+            )
+
+    def cut(self) -> None:
+        """Let every later use raise: this is a fork of the process that opened the device."""
+        self._lock = process.Refused()
+        # NOTE: a normal exit would release handles, and wait for threads of the driver that are not here.
+        _kept.append((self._gpu.__dict__.copy(), self.__dict__.copy()))
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
@@ -116,6 +155,7 @@ class Stream:
     def copy(self, source: Segment, target: Segment) -> None:
         """Record a copy of as many bytes as both hold; both are multiples of 4."""
         with self._lock:
+            self.check(source.buffer, target.buffer)
             self._transfer(transfer(source, target))
 
     def _transfer(self, copy: Transfer) -> None:
@@ -126,6 +166,7 @@ class Stream:
         key = (kernel.access, kernel.params, *((b.block.id, b.bound) for b in buffers))
         found = self._groups.get(key)
         if found is None:
+            self.check(*buffers)
             entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
             if kernel.params:
                 uniform = {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
@@ -161,6 +202,7 @@ class Stream:
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
         with self._lock, device_errors(kernel.name):
+            self.check(*(p.buffer for p in places))
             pipeline = self._gpu.pipeline(kernel)
             entries = self._entries(kernel, places)
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
@@ -168,7 +210,7 @@ class Stream:
             self._gpu.counts.bind_groups += 1
             if self.observer is not None:
                 self.observer.bound(group._internal, sum(p.nbytes for p in places))
-            return Bound((pipeline._internal, group._internal, -1, grid), group)
+            return Bound((pipeline._internal, group._internal, -1, grid), group, pipeline)
 
     def replay(
         self, replay: Replay, copies: Sequence[Transfer], upload: tuple[Segment, bytes] | None, submit: bool
@@ -264,7 +306,8 @@ class Stream:
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:
         """Copy ``data`` (contiguous, 4-byte elements) to the start of ``buffer``, after all launches that use it."""
-        with self._lock, device_errors("upload"):
+        with device_errors("upload"), self._alive(sure=False):
+            self.check(buffer)
             if 0 < data.nbytes <= LARGEST:
                 raw, start = self._staging.write(data.data.cast("B"))
                 self._transfer((raw, start, buffer.block.raw, 0, data.nbytes))
@@ -278,16 +321,17 @@ class Stream:
     def read(self, buffer: Buffer, offset: int, nbytes: int) -> bytearray:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
         if 0 < nbytes <= READ_CHUNK:
-            return self.read_later(buffer, offset, nbytes).result()
+            return self.read_later(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
         out = bytearray(nbytes)
         for start in range(0, nbytes, READ_CHUNK):
             count = min(READ_CHUNK, nbytes - start)
-            out[start : start + count] = self.read_later(buffer, offset + start, count).result()
+            out[start : start + count] = self.read_later(buffer, offset + start, count).result(sure=False)
         return out
 
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
         """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
         with self._lock, device_errors("read"):
+            self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
             self._submit()
@@ -297,7 +341,7 @@ class Stream:
 
     def sync(self) -> None:
         """Submit what is recorded and wait until the GPU has done it."""
-        with self._lock, device_errors("sync"):
+        with device_errors("sync"), self._alive():
             self.flush()
             self._wait()
 
@@ -312,6 +356,7 @@ class Stream:
         with suppress(DeviceError):  # it may be lost already
             self.sync()
         self._readback.close()
+        self._lost = True
 
     # --- memory ----------------------------------------------------------------------------------------------------
     def trim(self) -> None:

@@ -16,7 +16,7 @@ from wgpu_nn.dtype import F16, F32, F64, DType, Float, Kind
 from wgpu_nn.errors import AdapterError, DeviceError
 
 if TYPE_CHECKING:
-    from wgpu_nn.gpu import Gpu
+    from wgpu_nn.gpu import Gpu, PoolStats
 
 
 class Rng:
@@ -130,6 +130,33 @@ class Device:
 
         root = self.root
         return root.recording(None) if isinstance(root, Wgpu) else nullcontext()
+
+    def memory(self) -> PoolStats:
+        """Return what tensors take of the GPU's memory: live, pooled and peak bytes, and counts; see PoolStats."""
+        return self.gpu.memory()
+
+    def limit_memory(self, nbytes: int | None) -> None:
+        """Let tensors take at most ``nbytes`` in all, those that wait for reuse included; None leaves it to the driver.
+
+        What would go beyond raises OutOfMemoryError, after the pool was emptied. Software adapters start with three
+        quarters of the machine's memory, as their memory is the host's.
+        """
+        if nbytes is not None and nbytes < 0:
+            raise DeviceError(f"limit_memory: expected 0 bytes or more, or None, got {nbytes}")
+        self.gpu.memory_limit = nbytes
+
+    def reset_peak_memory(self) -> None:
+        """Let the peak of ``memory`` be what is live now."""
+        self.gpu.pool.reset_peak()
+
+    def reset(self) -> None:
+        """Open the GPU anew: after DeviceLostError, or to give back all of its memory.
+
+        The device stays the same to all who hold it, and captured functions capture again. Tensors on it are gone: each
+        use of one raises DeviceLostError. Modules and optimizers take their state again from a file or from the host, by
+        ``load_state``, ``load_module`` or ``Trainer.fit(resume=True)``.
+        """
+        self.gpu.reset()
 
     def sync(self) -> None:
         """Wait until all work given so far is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,8 @@ from wgpu_nn.record import Checkpoint, load_checkpoint, save_checkpoint
 from wgpu_nn.record.module import from_arrays, to_arrays
 from wgpu_nn.tensor import Rng
 from wgpu_nn.train.metrics import Sums
+
+RUN = "expected a checkpoint of a training run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,13 @@ def load_position(path: Path, parts: Parts) -> Position:
     check_identity(where, saved.state, parts.identity())
     try:
         at = _position(saved)
-        steps, rng = int(saved.state["optimizer_steps"]), saved.state["rng"]
-        seed, stream = int(rng["seed"]), int(rng["stream"])
+        steps, rng = _number(saved.state["optimizer_steps"]), saved.state["rng"]
+        seed, stream = _number(rng["seed"], signed=True), _number(rng["stream"])
         model, optimizer = from_arrays(saved.tensors["model"]), from_arrays(saved.tensors["optimizer"])
-    except (KeyError, TypeError, ValueError, KindError) as error:
-        raise RecordError(
-            f"{where}: expected a checkpoint of a training run, got one without {error}; was it written by another program?"
-        ) from error
+    except KeyError as error:
+        raise RecordError(f"{where}: {RUN}, got one without {error}; was it written by another program?") from error
+    except (TypeError, ValueError, OverflowError, KindError) as error:
+        raise RecordError(f"{where}: {RUN}, got {error}; was it written by another program?") from error
     before = parts.model.state()
     parts.model.load_state(model)
     try:
@@ -132,9 +135,32 @@ def load_position(path: Path, parts: Parts) -> Position:
 
 def _position(saved: Checkpoint) -> Position:
     fields = dict(saved.state["position"])
-    fields["sums"] = Sums(**fields["sums"])
-    fields["history"] = [EpochRecord(**record) for record in fields["history"]]
-    return Position(**fields)
+    sums, history = fields.pop("sums"), fields.pop("history")
+    records = [EpochRecord(**_numbers(EpochRecord, record)) for record in history]
+    return Position(**_numbers(Position, fields), sums=Sums(**_numbers(Sums, sums)), history=records)
+
+
+def _number(value: object, signed: bool = False) -> int:
+    if type(value) is not int or (value < 0 and not signed):
+        raise ValueError(f"{value!r} where a count is expected")
+    return value
+
+
+def _numbers(cls: type, saved: Mapping[str, object]) -> dict[str, Any]:
+    """Return what ``saved`` has for the numbers of a dataclass, each of its field's type."""
+    out: dict[str, Any] = {}
+    fields = [f for f in dataclasses.fields(cls) if f.type in ("int", "float")]
+    if unknown := saved.keys() - {f.name for f in fields}:
+        raise ValueError(f"unknown fields {sorted(unknown)}")
+    for f in fields:
+        value = saved[f.name]
+        if f.type == "int":
+            out[f.name] = _number(value)
+        elif type(value) in (int, float):
+            out[f.name] = float(cast(float, value))
+        else:
+            raise ValueError(f"{value!r} for {f.name}, where a number is expected")
+    return out
 
 
 def check_identity(where: str, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
