@@ -7,6 +7,7 @@ from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
 from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.readback import Landing
+from wgpu_nn.gpu.stages import ComputeStage, ComputeStages, Place
 from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
@@ -14,11 +15,14 @@ __all__ = [
     "Adapter",
     "Bound",
     "Buffer",
+    "ComputeStage",
+    "ComputeStages",
     "Counts",
     "Gpu",
     "Kernel",
     "Launched",
     "Landing",
+    "Place",
     "PoolStats",
     "Profile",
     "Replay",

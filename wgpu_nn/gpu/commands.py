@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import wgpu
@@ -46,6 +46,10 @@ class Commands:
         encode(compute, launches)
         lib.wgpuComputePassEncoderEnd(compute)
         lib.wgpuComputePassEncoderRelease(compute)
+
+    def write(self, write: Callable[[Any], None]) -> None:
+        """Let ``write`` record through the raw encoder."""
+        write(self._raw)
 
     def finish(self) -> Any:
         """Return the raw command buffer; the caller submits and releases it."""

@@ -6,7 +6,7 @@ The only place that encodes and submits. Everything here runs under one lock, so
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -244,6 +244,14 @@ class Stream:
         finally:
             self._staging.recycle(sealed)
             held.clear()
+
+    def alone(self, write: Callable[[Any], None], launches: int) -> None:
+        """Submit what is recorded, and then what ``write`` puts into a raw command encoder of its own."""
+        with self._lock, device_errors("submit"):
+            self.flush()
+            commands = Commands(self._device)
+            commands.write(write)
+            self._send(commands.finish(), launches)
 
     def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
         """Submit one raw command buffer, and release it unless wgpu-py will."""
