@@ -16,6 +16,7 @@ from wgpu_nn.gpu.adapter import Adapter
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
 from wgpu_nn.gpu.pool import USAGE, Pool
+from wgpu_nn.gpu.sanitizer import Sanitizer
 from wgpu_nn.gpu.stream import Stream
 
 # What kernels may ask for; each has a fallback in standard WGSL, so a device without them works too.
@@ -43,9 +44,9 @@ class Counts:
 
 
 class Gpu:
-    """One device of one adapter with its pool, its pipelines and its command stream."""
+    """One device of one adapter with its pool, its pipelines and its command stream; ``debug`` is a value of switches.debug."""
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, debug: str = "off") -> None:
         self.adapter = adapter
         self.features = frozenset(f for f in FEATURES if f in adapter.raw.features)
         with device_errors(f"open {adapter}"):
@@ -61,6 +62,9 @@ class Gpu:
         self._layouts: dict[tuple[str, bool], tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]] = {}
         self._pipelines: dict[tuple[Kernel, bool], wgpu.GPUComputePipeline] = {}
         self.stream = Stream(self)
+        self.sanitizer = Sanitizer(self, debug) if debug != "off" else None
+        if self.sanitizer is not None:
+            self.stream.observer, self.stream.batch = self.sanitizer, 1  # so that errors come where the op is called
 
     @property
     def software(self) -> bool:

@@ -95,7 +95,9 @@ class ComputeStages:
         self.gpu.stream.upload(lease, words)
         return lease, Place(lease.block.raw, before, nbytes)
 
-    def run(self, shader: ComputeStage, places: Mapping[tuple[int, int], Place], grid: Grid, times: int = 0) -> list[float]:
+    def run(
+        self, shader: ComputeStage, places: Mapping[tuple[int, int], Place], grid: Grid, times: int = 0
+    ) -> list[float]:
         """Dispatch once, or ``times`` times with timestamps; return the seconds of each of these."""
         most = self.gpu.limits["max-compute-workgroups-per-dimension"]
         if max(grid) > most:

@@ -16,7 +16,7 @@ from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError
-from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
+from wgpu_nn.gpu.commands import Commands, Grid, Launch, Observer, Transfer, encode, transfer
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.pool import Block, Buffer, Segment
@@ -25,7 +25,6 @@ from wgpu_nn.gpu.staging import LARGEST, Staging
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
-    from wgpu_nn.gpu.profile import Profile
 
 SLOTS = 256  # launches with parameters that one submit can hold
 BATCH = 64  # eager launches after which a batch goes to the GPU, so that it works while Python records the next
@@ -77,7 +76,8 @@ class Stream:
         self._readback = Readback(gpu.raw)
         self._one = ffi.new("WGPUCommandBuffer[1]")
         self._lock = threading.RLock()
-        self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
+        self.observer: Observer | None = None  # is told of what is bound and submitted, and encodes launches itself
+        self.batch = BATCH
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
@@ -101,10 +101,10 @@ class Stream:
                 self._params[offset : offset + len(params)] = params
                 self._slots += 1
             if self.observer is not None:
-                self.observer.bound(group._internal, sum(b.nbytes for b in buffers))
+                self.observer.bound(group._internal, kernel, [Segment(b, 0, b.nbytes) for b in buffers])
             self._record((pipeline._internal, group._internal, offset, grid))
             self._eager += 1
-            if self._eager >= BATCH:
+            if self._eager >= self.batch:
                 self.flush()
 
     def _record(self, *launches: Launch) -> None:
@@ -131,8 +131,7 @@ class Stream:
                 for i, b in enumerate(buffers)
             ]
             if kernel.params:
-                uniform = {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
-                entries.append({"binding": len(buffers), "resource": uniform})
+                entries.append({"binding": len(buffers), "resource": self.arena})
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
             with device_errors(kernel.name):
                 found = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
@@ -144,6 +143,11 @@ class Stream:
                 b.block.groups.add(key)
             self._gpu.counts.bind_groups += 1
         return found
+
+    @property
+    def arena(self) -> dict[str, object]:
+        """What to bind for a launch's parameters."""
+        return {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
 
     def parameters(self, offset: int) -> bytes:
         """Return what a recorded launch was given as parameters."""
@@ -162,7 +166,7 @@ class Stream:
             group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
             self._gpu.counts.bind_groups += 1
             if self.observer is not None:
-                self.observer.bound(group._internal, sum(p.nbytes for p in places))
+                self.observer.bound(group._internal, kernel, places)
             return Bound((pipeline._internal, group._internal, -1, grid), group)
 
     def replay(

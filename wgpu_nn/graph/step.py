@@ -46,6 +46,8 @@ class Step:
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
+        if self._gpu.sanitizer is not None:
+            self._gpu.sanitizer.doing = d.doing
         places = [moved.get(s) or self._places[s] for s in d.slots]
         return self._gpu.stream.bind(d.kernel, places, d.grid)
 

@@ -7,6 +7,7 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from wgpu_nn import switches
 from wgpu_nn.autodiff import Autodiff
 from wgpu_nn.backends.base import Backend
 from wgpu_nn.backends.numpy import Numpy
@@ -40,14 +41,21 @@ class Device:
     ``Device()`` is the best GPU of the machine, or the software adapter where there is none. ``Device("wgpu:1")`` and
     ``Device("wgpu:nvidia")`` name an adapter by index or by part of its name, ``Device("numpy")`` is the CPU through
     NumPy, and ``Device("numpy:f64")`` the same in double precision. ``device.autodiff()`` records gradients.
+
+    ``debug`` opens a GPU that watches its own kernels, slowly, and raises SanitizerError: ``nan`` at the first kernel that
+    makes NaN of inputs without any, ``inf`` at infinities as well, ``bounds`` at an access out of bounds, ``race`` where
+    results depend on the order of workgroups; None leaves that to switches.debug. Eager ops raise where they are called, captured steps when they run.
     """
 
     __slots__ = ("backend", "rng")
 
-    def __init__(self, name: str = "wgpu") -> None:
+    def __init__(self, name: str = "wgpu", *, debug: str | None = None) -> None:
         kind, _, which = name.partition(":")
+        watch = switches.debug.value if debug is None else switches.debug.known(debug, "debug")
         if kind in ("wgpu", "gpu"):
-            self.backend, self.rng = _wgpu(which or None)
+            self.backend, self.rng = _wgpu(which or None, watch)
+        elif debug:
+            raise DeviceError(f"device: expected a GPU for debug={debug!r}, got {name!r}; the CPU is the reference")
         elif kind in ("numpy", "cpu"):
             self.backend, self.rng = _numpy(which)
         else:
@@ -143,18 +151,18 @@ def _numpy(which: str) -> tuple[Backend, Rng]:
     return (Numpy(known[which]), Rng()) if which != "f32" else _numpy("")
 
 
-def _wgpu(which: str | None) -> tuple[Backend, Rng]:
+def _wgpu(which: str | None, debug: str) -> tuple[Backend, Rng]:
     from wgpu_nn.gpu import choose  # wgpu is loaded when the first GPU device is named, not before
 
-    return _open(choose(which)[0].index)
+    return _open(choose(which)[0].index, debug)
 
 
 @functools.cache
-def _open(index: int) -> tuple[Backend, Rng]:
+def _open(index: int, debug: str) -> tuple[Backend, Rng]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.gpu import Gpu, adapters
 
-    return Wgpu(Gpu(adapters()[index])), Rng()
+    return Wgpu(Gpu(adapters()[index], debug)), Rng()
 
 
 _default: Device | None = None

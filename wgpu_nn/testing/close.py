@@ -32,7 +32,9 @@ def assert_close(
     badness = np.where(close, -1.0, np.where(np.isnan(difference), np.inf, difference))
     worst = np.unravel_index(int(np.argmax(badness)), a.shape)
     index = ", ".join(str(int(i)) for i in worst)
-    allowed = [f"{v:g} {what}" for v, what in ((ulp, "ulp"), (rtol, "relative"), (atol, "absolute")) if v] or ["equality"]
+    allowed = [f"{v:g} {what}" for v, what in ((ulp, "ulp"), (rtol, "relative"), (atol, "absolute")) if v] or [
+        "equality"
+    ]
     raise AssertionError(
         f"{name}: {int((~close).sum()):,} of {a.size:,} elements differ (allowed: {', '.join(allowed)})\n"
         f"  worst at [{index}]: expected {e[worst]!s}, got {a[worst]!s}, "

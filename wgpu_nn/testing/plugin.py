@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def _wgpu_adapter(request: pytest.FixtureRequest) -> int | str | None:
     """The index or name of the adapter, None for the best one."""
-    return getattr(request, "param", None) or request.config.getoption(ADAPTER)
+    return getattr(request, "param", request.config.getoption(ADAPTER))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import numpy as np
 
 from wgpu_nn.errors import DeviceLimitError, SanitizerError, ShaderError
 from wgpu_nn.gpu import ComputeStage, ComputeStages, Gpu, Place
-from wgpu_nn.testing.faults import report
+from wgpu_nn.wgsl.faults import report
 from wgpu_nn.testing.memory import Held, Out, array_of, uniform
 from wgpu_nn.wgsl import Binding, Declarations, EntryPoint, Override, read, shuffled, watched
 from wgpu_nn.wgsl.bounds import REPORT_BYTES, Watched
@@ -265,7 +265,9 @@ class _Launch:
             else:
                 given = value if isinstance(value, Out) else array_of(name, value, scalars[name])
                 if isinstance(given, Out) and b.access != "read_write":
-                    raise ShaderError(f"shader {shader.source}:{b.line}: {name} expected read_write for an Out, got {b.access}")
+                    raise ShaderError(
+                        f"shader {shader.source}:{b.line}: {name} expected read_write for an Out, got {b.access}"
+                    )
                 self.held[name] = Held(self.stages, name, given)
                 place = self.held[name].place
             self.places[b.group, b.binding] = place
@@ -281,7 +283,9 @@ class _Launch:
             return (*groups, 1, 1)[:3]  # pyright: ignore[reportReturnType]
         name = next((n for n, v in buffers.items() if isinstance(v, Out)), None)
         if name is None:
-            raise ShaderError(f"shader {self.shader.source}: expected an Out to derive the workgroups from; give groups=...")
+            raise ShaderError(
+                f"shader {self.shader.source}: expected an Out to derive the workgroups from; give groups=..."
+            )
         out: Out = buffers[name]
         size = self.shader.workgroup_size(entry, constants)
         element = self.declared.type_of(self.bindings[name].type).element
@@ -291,7 +295,11 @@ class _Launch:
             axes = [float(np.prod(shape)), 1.0, 1.0]
         else:
             kept = 3 if size[2] > 1 else 2
-            axes = [*reversed(shape), 1, 1, 1][: kept - 1] + [float(np.prod(shape[: max(len(shape) - kept + 1, 0)])), 1, 1]
+            axes = [*reversed(shape), 1, 1, 1][: kept - 1] + [
+                float(np.prod(shape[: max(len(shape) - kept + 1, 0)])),
+                1,
+                1,
+            ]
         return tuple(int(-(-n // s)) for n, s in zip(axes[:3], size, strict=True))  # pyright: ignore[reportReturnType]
 
     def _spare(self, what: str, way_out: str) -> tuple[int, int]:

@@ -9,30 +9,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wgpu_nn.wgsl.declarations import Declarations, Type, read
+from wgpu_nn.wgsl.declarations import Declarations, EntryPoint, Type, read
 from wgpu_nn.wgsl.entry import OWN, Edits, builtin
 from wgpu_nn.wgsl.tokens import Token, closing, line, template_end, tokens
 
 REPORT = f"{OWN}report"
-WORDS = 8  # of an entry: site, index, length, 3 of the invocation; the first entry counts
+WORDS = 8  # of an entry: site, index, length, 3 of the invocation; the first entry counts faults and invocations
 MOST = 31  # entries after the first; what comes later is only counted
 REPORT_BYTES = 4 * WORDS * (MOST + 1)
 
-_CHECK = f"""var<private> {OWN}who: vec3<u32>;
+# An invocation keeps its first fault and tells it when it ends: with atomics at every index, unrolled kernels took minutes
+# to compile.
+_CHECK = f"""var<private> {OWN}faults: u32;
+var<private> {OWN}fault: vec3<u32>;
 fn {OWN}at(i: u32, n: u32, site: u32) -> u32 {{
-    if (i >= n) {{
-        let k = atomicAdd(&{REPORT}[0], 1u);
+    {OWN}fault = select({OWN}fault, vec3<u32>(site, i, n), i >= n && {OWN}faults == 0u);
+    {OWN}faults += u32(i >= n);
+    return i;
+}}
+fn {OWN}tell(who: vec3<u32>) {{
+    if ({OWN}faults != 0u) {{
+        atomicAdd(&{REPORT}[0], {OWN}faults);
+        let k = atomicAdd(&{REPORT}[1], 1u);
         if (k < {MOST}u) {{
             let at = {WORDS}u * (k + 1u);
-            atomicStore(&{REPORT}[at], site);
-            atomicStore(&{REPORT}[at + 1u], i);
-            atomicStore(&{REPORT}[at + 2u], n);
-            atomicStore(&{REPORT}[at + 3u], {OWN}who.x);
-            atomicStore(&{REPORT}[at + 4u], {OWN}who.y);
-            atomicStore(&{REPORT}[at + 5u], {OWN}who.z);
+            atomicStore(&{REPORT}[at], {OWN}fault.x);
+            atomicStore(&{REPORT}[at + 1u], {OWN}fault.y);
+            atomicStore(&{REPORT}[at + 2u], {OWN}fault.z);
+            atomicStore(&{REPORT}[at + 3u], who.x);
+            atomicStore(&{REPORT}[at + 4u], who.y);
+            atomicStore(&{REPORT}[at + 5u], who.z);
         }}
     }}
-    return i;
 }}"""
 
 
@@ -77,11 +85,23 @@ class _Watch:
         while k < len(self.tokens):
             k = self._function(k) if self.tokens[k].text == "fn" else k + 1
         for entry in self.declared.entry_points:
-            who = builtin(self.declared, entry, "global_invocation_id", self.edits)
-            self.edits.insert(entry.body + 1, f" {OWN}who = {who};")
+            if entry.stage == "compute":
+                self._tell(entry)
         report = f"@group({group}) @binding({binding}) var<storage, read_write> {REPORT}: array<atomic<u32>>;"
         code = self.edits.apply(self.text, f"{report}\n{_CHECK}")
         return Watched(code, tuple(self.sites), tuple(dict.fromkeys(self.unseen)))
+
+    def _tell(self, entry: EntryPoint) -> None:
+        """Let the entry point tell its fault wherever it ends."""
+        who = builtin(self.declared, entry, "global_invocation_id", self.edits)
+        first = next(k for k, token in enumerate(self.tokens) if token.start == entry.body)
+        last = closing(self.tokens, first)
+        for k in range(first, last):
+            if self.tokens[k].text == "return":
+                self.edits.insert(self.tokens[k].start, f"{{ {OWN}tell({who}); ")
+                self.edits.insert(self.tokens[k + 1].end, " }")
+        if self.tokens[last - 2].text != "return" or self.tokens[last - 1].text != ";":
+            self.edits.insert(self.tokens[last].start, f" {OWN}tell({who}); ")
 
     def _function(self, k: int) -> int:
         opening = k + 2

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wgpu_nn.wgsl import Site
-from wgpu_nn.wgsl.bounds import MOST, WORDS
+from wgpu_nn.wgsl.bounds import MOST, WORDS, Site
 
 SHOWN = 5
 
@@ -15,7 +14,7 @@ SHOWN = 5
 def report(what: str, sites: Sequence[Site], words: np.ndarray) -> str:
     """Return a message that names variable, index and invocation of the accesses that ``words`` reports."""
     count = int(words[0])
-    entries = words.reshape(-1, WORDS)[1 : 1 + min(count, MOST)]
+    entries = words.reshape(-1, WORDS)[1 : 1 + min(int(words[1]), MOST)]
     # Which invocation comes first is up to the device; the message is not.
     ordered = sorted(tuple(int(w) for w in e[:6]) for e in entries)
     lines: list[str] = []
