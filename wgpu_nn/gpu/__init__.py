@@ -7,11 +7,12 @@ from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
 from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.readback import Landing
-from wgpu_nn.gpu.stages import ComputeStage, ComputeStages, Place
+from wgpu_nn.gpu.stages import STANDARD, ComputeStage, ComputeStages, Place, refusal
 from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
     "PARAMS_WORDS",
+    "STANDARD",
     "Adapter",
     "Bound",
     "Buffer",
@@ -31,5 +32,6 @@ __all__ = [
     "Transfer",
     "adapters",
     "choose",
+    "refusal",
     "transfer",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,13 +13,28 @@ from wgpu.backends.wgpu_native._api import libf, new_struct_p
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError, ShaderError
+from wgpu_nn.gpu.adapter import Adapter
 from wgpu_nn.gpu.commands import Grid
 from wgpu_nn.gpu.device import Gpu
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import Kernel, compile_module
 from wgpu_nn.gpu.pool import Buffer
 
-ALIGNED = 256  # bytes: where bindings may start on every device
+# What every WebGPU device has (section 3.6.2 of the standard), as far as compute shaders can ask for more.
+STANDARD = {
+    "max-bind-groups": 4,
+    "max-bindings-per-bind-group": 1000,
+    "max-storage-buffers-per-shader-stage": 8,
+    "max-uniform-buffers-per-shader-stage": 12,
+    "max-storage-textures-per-shader-stage": 4,
+    "max-sampled-textures-per-shader-stage": 16,
+    "max-samplers-per-shader-stage": 16,
+    "max-compute-workgroup-storage-size": 16384,
+    "max-compute-invocations-per-workgroup": 256,
+    "max-compute-workgroup-size-x": 256,
+    "max-compute-workgroup-size-y": 256,
+    "max-compute-workgroup-size-z": 64,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +177,34 @@ def _encode(
     lib.wgpuComputePassEncoderDispatchWorkgroups(compute, *grid)
     lib.wgpuComputePassEncoderEnd(compute)
     lib.wgpuComputePassEncoderRelease(compute)
+
+
+@functools.cache
+def _plain(adapter: Adapter, features: frozenset[str], standard: bool) -> wgpu.GPUDevice:
+    with device_errors(f"open {adapter}"):
+        limits = {**adapter.raw.limits, **(STANDARD if standard else {})}
+        return adapter.raw.request_device_sync(required_features=sorted(features), required_limits=limits)  # pyright: ignore[reportArgumentType]
+
+
+def refusal(
+    adapter: Adapter,
+    source: str,
+    code: str,
+    entries: Sequence[str],
+    features: frozenset[str] = frozenset(),
+    standard: bool = True,
+) -> str:
+    """Return why a text and its compute entry points do not compile on a device with these features, empty if they do.
+
+    With ``standard`` the device has the limits that every WebGPU device has, and no more, else the adapter's own.
+    """
+    device = _plain(adapter, features, standard)
+    try:
+        module = compile_module(device, Kernel(source, code, "", False, source, False), False)
+        for entry in entries:
+            device.create_compute_pipeline(layout="auto", compute={"module": module, "entry_point": entry})
+    except ShaderError as error:
+        return str(error)
+    except wgpu.GPUError as error:
+        return f"shader {source}: makes no pipeline: {error}"
+    return ""

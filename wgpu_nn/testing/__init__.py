@@ -4,6 +4,8 @@ With pytest, the fixtures ``shader``, ``gpu`` and ``golden`` come from the plugi
 """
 
 from wgpu_nn.testing.close import assert_close
-from wgpu_nn.testing.shader import Cost, Out, Shader
+from wgpu_nn.testing.launch import Cost
+from wgpu_nn.testing.memory import Out
+from wgpu_nn.testing.shader import Shader
 
 __all__ = ["Cost", "Out", "Shader", "assert_close"]

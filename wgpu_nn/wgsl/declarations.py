@@ -59,7 +59,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A constant that pipelines may set, by name or by ``id``; ``default`` is the text of its value, empty if it must be set."""
+    """A constant that pipelines may set, by name or by ``id``; ``default`` is its text, empty if it must be set."""
 
     name: str
     id: int | None
@@ -151,6 +151,21 @@ class Declarations:
         if name.startswith("mat"):  # an array of columns
             return Type(name, Type(f"vec{name[5]}", element, name[5]), name[3])
         return Type(name, element, name[3] if name.startswith("vec") else count)
+
+    def nbytes(self, kind: Type, constants: Mapping[str, float] | None = None) -> int | None:
+        """Return the size of a type of known length without structures (WGSL, section 14.4.1), else None."""
+        if kind.element is None:
+            return {"f16": 2}.get(kind.name, 4) if kind.name not in self.structs else None
+        one = self.nbytes(kind.element, constants)
+        if kind.name == "atomic":
+            return one
+        count = self.value(kind.count, constants) if kind.count else None
+        if one is None or count is None:
+            return None
+        inner = kind.element
+        if inner.name == "vec3":  # takes the room of four where several follow one another
+            one += (self.nbytes(inner.element, constants) or 0) if inner.element else 0
+        return one * count
 
     def value(self, expression: str, constants: Mapping[str, float] | None = None) -> int | None:
         """Return an integer expression's value, with overrides as in ``constants``; None if it is beyond this reader."""

@@ -50,7 +50,7 @@ def _shuffle(declared: Declarations, entry: EntryPoint, edits: Edits) -> None:
         "global": f"{OWN}group * {OWN}size + {OWN}local",
         "index": f"{OWN}local.x + {OWN}size.x * ({OWN}local.y + {OWN}size.y * {OWN}local.z)",
     }
-    moved = dict(zip(MOVED, (f"{OWN}{n}" for n in ("group", "global", "local", "index")), strict=True))
+    moved: dict[str, str] = dict(zip(MOVED, (f"{OWN}{n}" for n in ("group", "global", "local", "index")), strict=True))
     lines = [f"let {OWN}{name} = {value};" for name, value in own.items()]
     lines += [f"let {p.name} = {moved[p.builtin]};" for p in plain]
     for p in packed:
