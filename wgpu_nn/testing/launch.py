@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wgpu_nn.errors import DeviceLimitError, SanitizerError, ShaderError
+from wgpu_nn.errors import DeviceLimitError, SanitizerError, ShaderError, WgpuNNError
 from wgpu_nn.gpu import ComputeStage, ComputeStages, Gpu, Place
 from wgpu_nn.testing.memory import Held, Out, array_of, uniform
 from wgpu_nn.wgsl import Binding, Declarations, EntryPoint, read, shuffled, watched
@@ -98,19 +98,26 @@ class Launch:
     ) -> None:
         self.gpu, self.source, self.declared, self.entry, self.values = gpu, source, declared, entry, values
         self.stages = stages(gpu)
-        self.bindings = {b.name: b for b in declared.used(entry.name)}
+        needed = {b.name for b in declared.used(entry.name)}
+        self.bindings = {b.name: b for b in declared.bindings if b.name in needed or b.name in buffers}
         self.layout = [layout_of(source, b) for b in self.bindings.values()]
-        if unknown := sorted(buffers.keys() ^ self.bindings.keys()):
-            raise ShaderError(
-                f"shader {source}: {entry.name} expected buffers {', '.join(self.bindings) or 'none'}, "
-                f"got {', '.join(buffers) or 'none'}; see to {', '.join(unknown)}"
-            )
-        # Broken texts are to fail by the compiler's message before sizes and types are looked at.
-        self.stage = self._compile(declared.text)
-        scalars = {n: self.declared.type_of(b.type).scalar for n, b in self.bindings.items()}
         self.held: dict[str, Held] = {}
         self.places: dict[tuple[int, int], Place] = {}
         self.nbytes = 0
+        try:
+            self._place(buffers)
+            self.groups = self._groups(groups, buffers, size)
+        except WgpuNNError:
+            self._compile(declared.text)  # a text that does not compile is the first thing to say
+            raise
+
+    def _place(self, buffers: Mapping[str, Any]) -> None:
+        if unknown := sorted(buffers.keys() ^ self.bindings.keys()):
+            raise ShaderError(
+                f"shader {self.source}: {self.entry.name} expected buffers {', '.join(self.bindings) or 'none'}, "
+                f"got {', '.join(buffers) or 'none'}; see to {', '.join(unknown)}"
+            )
+        scalars = {n: self.declared.type_of(b.type).scalar for n, b in self.bindings.items()}
         for name, value in buffers.items():
             b = self.bindings[name]
             if b.space == "uniform":
@@ -119,16 +126,21 @@ class Launch:
                 given = value if isinstance(value, Out) else array_of(name, value, scalars[name])
                 if isinstance(given, Out) and b.access != "read_write":
                     raise ShaderError(
-                        f"shader {source}:{b.line}: {name} expected read_write for an Out, got {b.access}"
+                        f"shader {self.source}:{b.line}: {name} expected read_write for an Out, got {b.access}"
                     )
                 self.held[name] = Held(self.stages, name, given)
                 place = self.held[name].place
             self.places[b.group, b.binding] = place
             self.nbytes += place.nbytes
-        self.groups = self._groups(groups, buffers, size)
 
     def _compile(self, code: str, *extra: tuple[int, int, str], trusted: bool = False) -> ComputeStage:
-        return compile_stage(self.gpu, self.source, code, self.entry.name, self.values, [*self.layout, *extra], trusted)
+        layout = [*self.layout, *extra]
+        try:
+            return compile_stage(self.gpu, self.source, code, self.entry.name, self.values, layout, trusted)
+        except ShaderError:
+            if code != self.declared.text:  # the message is to show the text as it was written
+                compile_stage(self.gpu, self.source, self.declared.text, self.entry.name, self.values, self.layout)
+            raise
 
     def _groups(
         self, groups: Groups | None, buffers: Mapping[str, Any], size: tuple[int, int, int]
@@ -171,10 +183,7 @@ class Launch:
         if watch:
             self._run_watched()
         else:
-            stage = self.stage
-            if trusted:
-                stage = self._compile(self.declared.text, trusted=True)
-            self.stages.run(stage, self.places, self.groups)
+            self.stages.run(self._compile(self.declared.text, trusted=trusted), self.places, self.groups)
         return self._results()
 
     @property

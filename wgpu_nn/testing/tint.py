@@ -1,4 +1,4 @@
-"""The second compiler: Tint, through the optional package dawn-python. It finds what naga lets pass, and the other way round."""
+"""The second compiler: Tint, through the optional package dawn-python. Each finds what the other lets pass."""
 
 from __future__ import annotations
 
