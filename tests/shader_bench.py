@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +50,8 @@ def run(
     text: str = "",
     elements: Mapping[str, str] | None = None,
     written: str = "",
-) -> np.ndarray:
-    """Launch ``shaders/<file>.wgsl``, or a body that ``file`` has ``written``, and return what it wrote to its one Out.
+) -> Any:
+    """Launch ``shaders/<file>.wgsl``, or a body that ``file`` has ``written``, and return what it wrote to its Out, or Outs.
 
     ``constants`` become WGSL constants, ``sizes`` functions that return a u32, ``text`` is appended as it is, and
     ``elements`` gives a buffer's element type where it is not that of its array.

@@ -1,7 +1,8 @@
 """Writes a check around every index of a text: what lies outside is reported, and then treated as WGSL says.
 
-Watched are elements of arrays, vectors and matrices that a variable of the text names, through members and further indices:
-``tile[i]``, ``in.rows[i][j].x``. Not watched is what goes through a pointer variable or parameter; ``watched`` says where.
+Watched are elements of arrays, vectors and matrices that a variable of module scope names, through members and further
+indices: ``tile[i]``, ``in.rows[i][j].x``. Not watched are variables of functions, and what goes through a pointer variable
+or parameter; ``watched`` says where the latter is.
 """
 
 from __future__ import annotations
@@ -75,10 +76,8 @@ class _Watch:
         self.edits = Edits()
         self.sites: list[Site] = []
         self.unseen: list[int] = []
-        # Names by block, innermost last: the type of a variable whose elements are watched, None for any other name.
-        self.scopes: list[dict[str, tuple[str, Type] | None]] = [
-            {n: (v.space, v.type) for n, v in declared.variables.items() if v.space != "handle"}
-        ]
+        self.variables = {n: v for n, v in declared.variables.items() if v.space != "handle"}
+        self.scopes: list[set[str]] = []  # the names that hide those of module scope, by block, innermost last
 
     def run(self, group: int, binding: int) -> Watched:
         k = 0
@@ -106,8 +105,8 @@ class _Watch:
     def _function(self, k: int) -> int:
         opening = k + 2
         end = closing(self.tokens, opening)
-        names: dict[str, tuple[str, Type] | None] = {
-            self.tokens[j].text: None
+        names = {
+            self.tokens[j].text
             for j in range(opening + 1, end)
             if self.tokens[j].kind == "name" and self.tokens[j + 1].text == ":"
         }
@@ -123,25 +122,25 @@ class _Watch:
     def _block(self, k: int, last: int) -> None:
         """Walk statements; a name is known behind the statement that declares it, up to the end of its block."""
         loops: list[int] = []  # where the scopes of for statements end
-        waiting: tuple[int, str, tuple[str, Type] | None] | None = None
+        waiting: tuple[int, str] | None = None
         while k < last:
             while loops and loops[-1] <= k:
                 loops.pop()
                 self.scopes.pop()
             token = self.tokens[k]
             if waiting is not None and k >= waiting[0]:
-                self.scopes[-1][waiting[1]] = waiting[2]
+                self.scopes[-1].add(waiting[1])
                 waiting = None
             if token.text == "{":
                 end = closing(self.tokens, k)
-                self.scopes.append({})
+                self.scopes.append(set())
                 self._block(k + 1, end)
                 self.scopes.pop()
                 k = end + 1
                 continue
             if token.text == "for":
                 block = closing(self.tokens, k + 1) + 1
-                self.scopes.append({})
+                self.scopes.append(set())
                 loops.append(closing(self.tokens, block) + 1)
                 k += 2
                 continue
@@ -154,32 +153,28 @@ class _Watch:
         for _ in loops:
             self.scopes.pop()
 
-    def _declaration(self, k: int) -> tuple[int, tuple[int, str, tuple[str, Type] | None]]:
+    def _declaration(self, k: int) -> tuple[int, tuple[int, str]]:
         """Return where a declaration's value begins, and its name with the place from which on it is known."""
-        word, k = self.tokens[k].text, k + 1
+        k += 1
         if self.tokens[k].text == "<":
             k = template_end(self.tokens, k) + 1
-        name, start = self.tokens[k].text, k + 1
-        k = start
+        name = self.tokens[k].text
         while self.tokens[k].text not in ("=", ";"):
             k = template_end(self.tokens, k) if self.tokens[k].text == "<" else k
             k += 1
-        known = None
-        if word == "var" and self.tokens[start].text == ":":
-            kind = self.declared.type_of(self.text[self.tokens[start + 1].start : self.tokens[k].start])
-            known = ("function", kind)
         end = k
         while self.tokens[end].text != ";":
             end = closing(self.tokens, end) + 1 if self.tokens[end].text in ("(", "[", "{") else end + 1
-        return k, (end, name, known)
+        return k, (end, name)
 
     def _access(self, k: int) -> None:
         """Check the indices behind a name, as far as its type is known."""
         name = self.tokens[k].text
-        found = next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
-        if found is None:
+        variable = self.variables.get(name)
+        if variable is None or any(name in scope for scope in self.scopes):
             return
-        space, kind = found
+        space = variable.space
+        kind: Type | None = variable.type
         pointer = self.tokens[k - 1].text == "&" and self.tokens[k - 2].text in ("(", ",", "=")
         length = self.tokens[k - 2].text == "(" and self.tokens[k - 3].text == "arrayLength"
         first, k = k, k + 1
