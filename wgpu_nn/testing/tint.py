@@ -65,7 +65,7 @@ def compile_with_tint(source: str, code: str) -> None:
         if place is None:
             raise ShaderError(f"shader {source}: Tint does not compile it: {message.strip()}") from None
         line, column = int(place[1]), int(place[2])
-        text = code.splitlines()[line - 1]
+        text = next(iter(code.splitlines()[line - 1 : line]), "")  # what is wrong may be the end
         raise ShaderError(
             f"shader {source}:{line}:{column}: {place[3]} (Tint)\n  {text}\n  {' ' * (column - 1)}^"
         ) from None
