@@ -76,7 +76,7 @@ def run_file(args: argparse.Namespace) -> int:
         buffers[name] = Out(tuple(int(n) for n in match[2].split(",") if n.strip()), TYPES[match[1]])
         targets[name] = match[3] or ""
     constants = {name: _number(text) for name, text in map(_pair, args.constant)}
-    groups = None if args.groups is None else tuple(int(n) for n in args.groups.split("x"))
+    groups = None if args.groups is None else _groups(args.groups)
     shader = Shader(Gpu(choose(args.adapter)[0]), args.file)
     if args.time:
         cost = shader.measure(buffers, groups, constants=constants, entry=args.entry)
@@ -90,6 +90,12 @@ def run_file(args: argparse.Namespace) -> int:
         else:
             print(f"{name}: {array.dtype}{list(array.shape)}\n{array}")
     return 0
+
+
+def _groups(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+(x\d+){0,2}", text):
+        raise ConfigError(f"--groups: expected workgroups like 8 or 8x8x1, got {text!r}")
+    return tuple(int(n) for n in text.split("x"))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -144,7 +150,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     two.add_argument("--entry", default="", help="the entry point, if there are several")
     two.add_argument("--adapter", help="index or part of a name; default: the best one")
     two.add_argument("--time", action="store_true", help="measure it as well")
-    three = jobs.add_parser("test", help="run pytest on the tests of shaders; what follows goes to pytest")
+    # Nothing begins an option here, so that all of pytest's are handed on.
+    three = jobs.add_parser("test", help="run pytest; what follows is pytest's", prefix_chars="+", add_help=False)
     three.add_argument("arguments", nargs=argparse.REMAINDER)
 
 

@@ -45,16 +45,16 @@ def check_on(adapter: Adapter, source: str, code: str) -> Verdict:
     first = refusal(adapter, source, code, entries)
     if not first:
         return Verdict(str(adapter), beyond(declared))
-    here = [f for f in FEATURES if f in adapter.features]
-    for some in [frozenset({f}) for f in here] + [frozenset(here)]:
-        for standard in (True, False):
-            if not refusal(adapter, source, code, entries, some, standard):
-                names = (f"{f}{'' if FEATURES[f] else ' (not in the standard)'}" for f in sorted(some))
-                limits = () if standard else (f"more than the default limits: {_reason(first)}",)
-                return Verdict(str(adapter), (*names, *limits))
-    if not refusal(adapter, source, code, entries, frozenset(), False):
-        return Verdict(str(adapter), (f"more than the default limits: {_reason(first)}",))
-    return Verdict(str(adapter), error=first)
+    needed = frozenset(f for f in FEATURES if f in adapter.features)
+    standard = not refusal(adapter, source, code, entries, needed)
+    if not standard and refusal(adapter, source, code, entries, needed, False):
+        return Verdict(str(adapter), error=first)
+    for feature in FEATURES:
+        if feature in needed and not refusal(adapter, source, code, entries, needed - {feature}, standard):
+            needed -= {feature}
+    names = [FEATURES[f] or f"{f} (not in the standard)" for f in FEATURES if f in needed]
+    limits = [] if standard else [f"more than the default limits: {_reason(first)}"]
+    return Verdict(str(adapter), (*names, *limits, *beyond(declared)))
 
 
 def beyond(declared: Declarations) -> tuple[str, ...]:
