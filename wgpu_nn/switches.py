@@ -83,6 +83,9 @@ debug = Choice(
     },
     "what devices that are opened from now on watch their kernels for, unless they are told",
 )
+winograd = Switch(
+    "WGPU_NN_WINOGRAD", True, "wide 3 x 3 convolutions take fewer multiplications, with about twice the rounding errors"
+)
 autotune = Choice(
     "WGPU_NN_AUTOTUNE",
     {

@@ -81,6 +81,14 @@ def choose_block(
     return block if block.storage <= target.storage else block._replace(step=8)
 
 
+def long_block(target: Target, rows: int, columns: int, a_by_inner: bool, b_by_inner: bool) -> Block | None:
+    """Return the block for a product that is small but for its inner axis, whose slices then make it many."""
+    if target.software or target.invocations < 128 or min(rows, columns) < 64:
+        return None
+    block = Block(*(LARGE if min(rows, columns) >= 128 else MIDDLE), 16, 1, a_by_inner, b_by_inner)
+    return block if block.storage <= target.storage else block._replace(step=8)
+
+
 def fitting_blocks(
     target: Target, rows: int, columns: int, inner: int, a_by_inner: bool, b_by_inner: bool
 ) -> list[Block]:

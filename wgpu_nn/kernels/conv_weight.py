@@ -16,6 +16,7 @@ from wgpu_nn.kernels.plan import MOST_TURNS, Candidate, Input, Site, Task, View,
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.kernels.weight_tile import fits, run_weight_tiles
+from wgpu_nn.kernels.winograd import run_winograd_weight, suits
 from wgpu_nn.shape import Shape, row_major, size
 
 _WEIGHT_WORDS = [
@@ -136,6 +137,8 @@ def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     few = task.shape[0] // task.attrs["groups"] <= FEW
     sliced = None if few else weight_slices(site, task.convolution)
+    if suits(site, task.x, task.g, task.shape[2:], task.attrs):
+        ways["winograd"] = _winograd
     if few:
         ways["filters"] = _filters
     elif sliced is not None:
@@ -157,6 +160,11 @@ def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
 
 def _name(sliced: Sliced) -> str:
     return f"block {'x'.join(map(str, sliced[0][:6]))}, {sliced[1]} slices"
+
+
+def _winograd(site: Site, task: _Gradient) -> None:
+    weight, *bias = task.parts
+    run_winograd_weight(site, task.x, task.g, weight, bias[0] if bias else None, task.attrs)
 
 
 def _filters(site: Site, task: _Gradient) -> None:
