@@ -120,7 +120,7 @@ def test_the_first_nan_of_a_step_is_named_with_its_op_and_where_it_came_from() -
 
 def test_numbers_that_are_not_finite_on_purpose_are_no_bugs() -> None:
     device = Device(debug="inf")
-    x = tensor(np.float32([1, np.inf, np.nan]), device)
+    x = tensor(np.array([1, np.inf, np.nan], np.float32), device)
     np.testing.assert_array_equal((x * 2).numpy(), [2, np.inf, np.nan])  # given, not made
     from wgpu_nn import full
 
