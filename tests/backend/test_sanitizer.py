@@ -158,3 +158,15 @@ def test_a_kernel_that_leaves_no_buffer_for_the_check_runs_and_is_named() -> Non
     finally:
         gpu.limits["max-storage-buffers-per-shader-stage"] = before
     assert gpu.sanitizer is not None and gpu.sanitizer.unwatched == {f"full {n}" for n in range(1, 6)}
+
+
+def test_watching_holds_no_memory() -> None:
+    device = Device(debug="bounds")
+    x = tensor(np.ones(1000, np.float32), device)
+    for _ in range(3):
+        x = x * 1.0
+    before = device.gpu.pool.stats()
+    for _ in range(20):
+        x = x * 1.0
+    after = device.gpu.pool.stats()
+    assert (after.live_bytes, after.blocks) == (before.live_bytes, before.blocks)

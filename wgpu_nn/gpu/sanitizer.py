@@ -35,10 +35,10 @@ _Raw = tuple[wgpu.GPUBuffer, int, int]  # buffer, offset, bytes
 
 
 class Watched(NamedTuple):
-    """A launch's kernel and memory, and the op that it serves."""
+    """A launch's kernel and memory, and the op that it serves. It holds no lease, so that memory is used again as ever."""
 
     kernel: Kernel
-    places: tuple[Segment, ...]
+    places: tuple[_Raw, ...]
     doing: str
 
 
@@ -74,7 +74,7 @@ class Sanitizer:
     # --- what the stream calls, under its lock -----------------------------------------------------------------------
     def bound(self, group: Any, kernel: Kernel, places: Sequence[Segment]) -> None:
         """Note what a bind group binds."""
-        self._bound[_address(group)] = Watched(kernel, tuple(places), self.doing)
+        self._bound[_address(group)] = Watched(kernel, tuple(_raw(p) for p in places), self.doing)
 
     def encode(self, encoder: Any, launches: Sequence[Launch]) -> None:
         """Write launches into an encoder, each with its check."""
@@ -108,11 +108,11 @@ class Sanitizer:
 
         self._checks.append(check)
 
-    def _exact(self, kernel: Kernel, place: Segment, n: int) -> int:
+    def _exact(self, kernel: Kernel, nbytes: int, n: int) -> int:
         """Return the bytes of a binding that are meant to be used: whole elements of its type."""
         element = self._read(kernel).type_of(self._read(kernel).bindings[n].type).element
         stride = 16 if element is not None and element.name in ("vec3", "vec4") else 4
-        return max(stride, -(-place.nbytes // stride) * stride)
+        return max(stride, -(-nbytes // stride) * stride)
 
     # --- race ------------------------------------------------------------------------------------------------------
     def _encode_race(self, encoder: Any, launch: Launch, w: Watched) -> None:
@@ -121,7 +121,7 @@ class Sanitizer:
         if text is None or count > MOST_GROUPS:
             _run(encoder, launch)
             return
-        written = [(n, _raw(p)) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if a == "w"]
+        written = [(n, p) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if a == "w"]
         before = [self._copy(encoder, place) for _, place in written]
         _run(encoder, launch)
         first = [self._copy(encoder, place) for _, place in written]
@@ -153,9 +153,9 @@ class Sanitizer:
     # --- NaN and infinity ------------------------------------------------------------------------------------------
     def _encode_nan(self, encoder: Any, launch: Launch, w: Watched) -> None:
         floats = [
-            (n, _raw(p), a)
+            (n, p, a)
             for n, (p, a) in enumerate(zip(w.places, w.kernel.access))
-            if self._read(w.kernel).type_of(self._read(w.kernel).bindings[n].type).scalar == "f32" and p.nbytes >= 4
+            if self._read(w.kernel).type_of(self._read(w.kernel).bindings[n].type).scalar == "f32"
         ]
         nothing = (self._buffer(16), 0, 16)
         given = [(n, self._scan(encoder, "born", place, nothing)) for n, place, a in floats if a == "r"]
@@ -202,7 +202,9 @@ class Sanitizer:
 
     # --- the parts of all of them ------------------------------------------------------------------------------------
     def _name(self, w: Watched, grid: Grid) -> str:
-        bound = ", ".join(f"{b.name} {p.nbytes} bytes" for b, p in zip(self._read(w.kernel).bindings, w.places))
+        bound = ", ".join(
+            f"{b.name} {nbytes} bytes" for b, (*_, nbytes) in zip(self._read(w.kernel).bindings, w.places)
+        )
         op = f" for {w.doing}" if w.doing else ""
         return f"kernel {w.kernel.name}{op} on {grid[0]} x {grid[1]} x {grid[2]} workgroups ({bound})"
 
@@ -254,7 +256,7 @@ class Sanitizer:
 
     def _launch(self, text: Text, w: Watched, extra: _Raw, launch: Launch) -> Launch:
         """Return the launch of the text with the check, on the same memory and ``extra``."""
-        places = [(p.buffer.block.raw, p.offset, self._exact(w.kernel, p, n)) for n, p in enumerate(w.places)]
+        places = [(raw, offset, self._exact(w.kernel, nbytes, n)) for n, (raw, offset, nbytes) in enumerate(w.places)]
         resources: list[dict[str, object]] = [{"buffer": b, "offset": o, "size": n} for b, o, n in (*places, extra)]
         if w.kernel.params:
             resources.insert(len(w.kernel.access), self.gpu.stream.arena)
