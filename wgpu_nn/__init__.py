@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from wgpu_nn import errors, switches
 
 if TYPE_CHECKING:
-    from wgpu_nn.dtype import Bool, DType, Float, Int, Kind
+    from wgpu_nn.dtype import Bool, DType, Float, Int, Kind, float16, float32
     from wgpu_nn.nn import Config, Module, Param
     from wgpu_nn.tensor import (
         Device,
@@ -58,6 +58,8 @@ __all__ = [
     "default_device",
     "errors",
     "eye",
+    "float16",
+    "float32",
     "full",
     "ones",
     "ones_like",

@@ -83,6 +83,11 @@ debug = Choice(
     },
     "what devices that are opened from now on watch their kernels for, unless they are told",
 )
+half_sums = Switch(
+    "WGPU_NN_HALF_SUMS",
+    False,
+    "large products of f16 matrices are summed up in f16 as well, on GPUs: faster, with errors that grow as the inner size",
+)
 winograd = Switch(
     "WGPU_NN_WINOGRAD", True, "wide 3 x 3 convolutions take fewer multiplications, with about twice the rounding errors"
 )

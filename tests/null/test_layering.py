@@ -29,10 +29,11 @@ ROWS = (
     ("optim",),
     ("data",),
     ("record",),
+    ("metrics",),
     ("train",),
     ("models",),
     ("onnx", "web", "testing"),
-    ("bench", "cli"),
+    ("bench", "cli", "report"),
 )
 ROW = {room: i for i, row in enumerate(ROWS) for room in row}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -41,7 +42,7 @@ PYTHON = sorted([*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples")
 KNOWS_ONLY = {
     "wgsl": {"wgsl", "errors"},
     "gpu": {"gpu", "wgsl", "errors", "switches"},
-    "data": {"data", "errors"},
+    "data": {"data", "errors", "files"},
     "testing": {"testing", "gpu", "wgsl", "errors", "files"},  # anybody's WGSL, so no tensors
 }
 

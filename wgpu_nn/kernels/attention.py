@@ -282,7 +282,7 @@ def run_attention(site: Site, op: str, inputs: Sequence[Any], attrs: Mapping[str
         (tile is None or tile.rows == 128) and depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
     )
     workgroup = 32 if site.target.software else min(64, site.target.invocations)
-    key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.name if mask else "", quads, tile, workgroup)
+    key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.wide.name if mask else "", quads, tile, workgroup)
     if site.target.software:
         inner = -(-depth // 4) + (-(-values // 4) if "u" in ROLES[op] else 0) + -(-width // 4)
         _check_turns(op, -(-columns // 4) * (1 if by_row else group), inner + 1)

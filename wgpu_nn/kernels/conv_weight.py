@@ -179,7 +179,7 @@ def _register_tiles(site: Site, task: _Gradient) -> None:
 
 def _blocks(site: Site, task: _Gradient, sliced: Sliced) -> None:
     whole, slices = task.whole, sliced[1]
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype)
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype.wide)
     run_weight(site, task.convolution, task.g, sliced, partial, bias_place(task.shape), task.sums)
     if slices > 1:
         run_reduce(site, "sum", partial, (0,), whole)
@@ -202,7 +202,7 @@ def _tiles(site: Site, task: _Gradient, share: float) -> None:
     if site.target.software:
         per_slice = min(per_slice, MOST_TURNS // (part + 1))
     slices = -(-lines // per_slice)
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype)
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype.wide)
     items = slices * tiles
     values = (
         *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),

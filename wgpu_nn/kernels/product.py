@@ -31,6 +31,7 @@ class MatmulKey(NamedTuple):
     teams: int = 1  # of a tile's workgroup, which share the inner axis
     block: Block | None = None
     whole: bool = False  # whether blocks divide the product, so that no edge need be looked for
+    half: bool = False  # whether blocks are summed up in f16
 
 
 class Product(NamedTuple):

@@ -264,7 +264,7 @@ class _Fold:
 
     def _partial(self, x: View, shape: Shape) -> View:
         """Return memory for accumulators; its strides count these."""
-        memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype)
+        memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype.wide)
         return replace(memory, shape=shape, strides=row_major(shape))
 
     def _walk(self, x: View, axes: tuple[int, ...], others: tuple[int, ...]) -> _Walk:

@@ -81,10 +81,10 @@ def run_scan(site: Site, op: str, x: View, axis: int, out: View) -> None:
     tiled, slices = _variant(site, x, axis, rows)
     views = [x, out]
     if slices > 1:
-        carry = site.empty((slices, rows), x.dtype)
+        carry = site.empty((slices, rows), x.dtype.wide)
         run_totals(site, FOLDS[op], x, axis, carry)
         if not (tiled and slices <= FEW):
-            totals, carry = carry, site.empty((slices, rows), x.dtype)
+            totals, carry = carry, site.empty((slices, rows), x.dtype.wide)
             run_scan(site, op, totals, 0, carry)
         views.insert(1, carry)
     others = [i for i in range(len(x.shape)) if i != axis]

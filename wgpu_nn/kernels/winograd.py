@@ -177,7 +177,7 @@ def _tiles(out: View) -> _Tiles:
 
 def _spread(site: Site, role: str, source: View, tiles: _Tiles, padding: Sequence[Any]) -> View:
     """Plan [16, channels, tiles] of images."""
-    found = site.empty((PLACES, source.shape[1], tiles.count), source.dtype)
+    found = site.empty((PLACES, source.shape[1], tiles.count), source.dtype.wide)
     values = tiles.words(source, padding)
     site.launch(spread_kernel, SpreadKey(role, False), values, [source, found], grid(-(-values[0] // WORKGROUP)))
     return found
@@ -196,9 +196,9 @@ def run_winograd(
 ) -> None:
     """Plan a convolution; with ``flipped`` the weight's channels have exchanged roles and its window is turned around."""
     o, c, tiles = out.shape[1], x.shape[1], _tiles(out)
-    filters = site.empty((PLACES, o, c), w.dtype)
+    filters = site.empty((PLACES, o, c), w.dtype.wide)
     site.launch(spread_kernel, SpreadKey("filter", flipped), (o * c, c, o), [w, filters], grid(-(-o * c // WORKGROUP)))
-    products = site.empty((PLACES, o, tiles.count), x.dtype)
+    products = site.empty((PLACES, o, tiles.count), x.dtype.wide)
     run_matmul(site, filters, _spread(site, "input", x, tiles, attrs["padding"]), products)
     key = CollectKey("output", bool(bias), finish.chain if finish else None)
     values = tiles.words(out, attrs["padding"])
@@ -213,13 +213,13 @@ def run_winograd_weight(site: Site, x: View, g: View, weight: View, bias: View |
     inputs = _spread(site, "input", x, tiles, attrs["padding"])
     places, c, count = inputs.shape
     o = g.shape[1]
-    products = site.empty((PLACES, o, c), x.dtype)
+    products = site.empty((PLACES, o, c), x.dtype.wide)
     turned = inputs.seen((places, count, c), (c * count, 1, count))
     run_matmul(site, grads, turned, products)
     site.launch(
         collect_kernel, CollectKey("filter", False, None), (o * c,), [products, weight], grid(-(-o * c // WORKGROUP))
     )
     if bias is not None:  # place 5 of a tile is the sum of its pixels
-        sums = site.empty((o,), g.dtype)
+        sums = site.empty((o,), g.dtype.wide)
         run_reduce(site, "sum", grads.seen((o, count), (count, 1), 5 * o * count), (1,), sums)
         copy(site, sums, bias, part=True)

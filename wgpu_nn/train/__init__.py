@@ -3,9 +3,11 @@
 from wgpu_nn.train.capture import Captured, capture
 from wgpu_nn.train.checkpoint import EpochRecord
 from wgpu_nn.train.device_data import DeviceDataset
+from wgpu_nn.train.device_loader import DeviceLoader
 from wgpu_nn.train.log import read_log
 from wgpu_nn.train.loop import Result, Trainer, holds_run, remove_run
 from wgpu_nn.train.metrics import Metrics
+from wgpu_nn.train.precision import LossScale, working_copy
 from wgpu_nn.train.progress import Bar, Lines, Progress, Silent, Snapshot, progress
 from wgpu_nn.train.step import Step, evaluate, testing_step, training_step
 
@@ -13,8 +15,10 @@ __all__ = [
     "Bar",
     "Captured",
     "DeviceDataset",
+    "DeviceLoader",
     "EpochRecord",
     "Lines",
+    "LossScale",
     "Metrics",
     "Progress",
     "Result",
@@ -30,4 +34,5 @@ __all__ = [
     "remove_run",
     "testing_step",
     "training_step",
+    "working_copy",
 ]

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from wgpu_nn.backends.base import Pending
-from wgpu_nn.dtype import Int
+from wgpu_nn.dtype import Float, Int
 from wgpu_nn.tensor import Cell, Device, Tensor, arange, host_numbers, zeros
 
 # A read costs a submit and a copy, but no wait: it is picked up when it has come. Only when READ_STEPS more steps are
@@ -84,7 +84,7 @@ class Window:
         self._room = room
         self._places = arange(room, device=device)
         self._device = device
-        self._losses = Cell(zeros(room, device))
+        self._losses = Cell(zeros(room, device, dtype=device.backend.dtypes[Float]))
         self._correct = Cell(zeros(room, device, Int))
         self._items: list[int] = []
         self._open: Read | None = None
