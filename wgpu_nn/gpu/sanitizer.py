@@ -54,7 +54,8 @@ class Sanitizer:
     """An observer of a device's stream.
 
     ``nan`` finds the first kernel that makes NaN of inputs without any, and says which one made the first infinity before;
-    ``inf`` finds infinities as well. A kernel that was given NaN or infinity as a number is taken at its word. Halves are not looked at: what is computed is f32.
+    ``inf`` finds infinities as well. A kernel that was given NaN or infinity as a number is taken at its word.
+    Halves are not looked at, only f32.
     ``bounds`` finds indices outside of buffers. ``race`` runs each launch in other orders of its workgroups, and compares
     bit by bit. ``unwatched`` names kernels that could not be watched: no storage buffer was left for the check.
     """
