@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import time
 from typing import Any
 
 import wgpu
@@ -13,6 +14,7 @@ from wgpu.backends.wgpu_native._ffi import ffi, lib
 from wgpu_nn.gpu.failure import device_errors
 
 SMALLEST = 256
+PATIENCE = 10.0  # seconds for a callback that is due
 
 _serial = itertools.count(1)
 _expected: dict[int, Landing] = {}  # those whose callback has not come, by the number that it gets
@@ -54,6 +56,11 @@ class Landing:
         """Wait until the bytes have come, or failed to; not for work that was given to the GPU after them."""
         if self._failure is None:
             self.home.wait(self._submission)
+        # Another thread's poll may have taken the callback, and not have called it yet.
+        patience = time.monotonic() + PATIENCE
+        while self._failure is None and not self.home.closed and time.monotonic() < patience:
+            time.sleep(0)
+            self.home.poll()
 
     def result(self) -> bytearray:
         """Return the bytes; waits as ``wait`` does."""
