@@ -83,6 +83,16 @@ debug = Choice(
     },
     "what devices that are opened from now on watch their kernels for, unless they are told",
 )
+deterministic = Switch(
+    "WGPU_NN_DETERMINISTIC",
+    True,
+    "sums are added up in the same order each time; off, scatter-adds of Floats, and so gradients of gathers, take atomics",
+)
+limits = Choice(
+    "WGPU_NN_LIMITS",
+    {"adapter": "all that the adapter offers", "default": "no better than every WebGPU device has"},
+    "the limits that devices are opened with",
+)
 half_sums = Switch(
     "WGPU_NN_HALF_SUMS",
     False,

@@ -18,23 +18,8 @@ from wgpu_nn.gpu.commands import Grid
 from wgpu_nn.gpu.device import Gpu
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import Kernel, compile_module
+from wgpu_nn.gpu.limits import PORTABLE
 from wgpu_nn.gpu.pool import Buffer
-
-# What every WebGPU device has (section 3.6.2 of the standard), as far as compute shaders can ask for more.
-STANDARD = {
-    "max-bind-groups": 4,
-    "max-bindings-per-bind-group": 1000,
-    "max-storage-buffers-per-shader-stage": 8,
-    "max-uniform-buffers-per-shader-stage": 12,
-    "max-storage-textures-per-shader-stage": 4,
-    "max-sampled-textures-per-shader-stage": 16,
-    "max-samplers-per-shader-stage": 16,
-    "max-compute-workgroup-storage-size": 16384,
-    "max-compute-invocations-per-workgroup": 256,
-    "max-compute-workgroup-size-x": 256,
-    "max-compute-workgroup-size-y": 256,
-    "max-compute-workgroup-size-z": 64,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +167,7 @@ def _encode(
 @functools.cache
 def _plain(adapter: Adapter, features: frozenset[str], standard: bool) -> wgpu.GPUDevice:
     with device_errors(f"open {adapter}"):
-        limits = {**adapter.raw.limits, **(STANDARD if standard else {})}
+        limits = {n: (PORTABLE if standard else {}).get(n, value) for n, value in adapter.raw.limits.items()}
         return adapter.raw.request_device_sync(required_features=sorted(features), required_limits=limits)  # pyright: ignore[reportArgumentType]
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from wgpu_nn.errors import ShaderError
-from wgpu_nn.gpu import STANDARD, Adapter, refusal
+from wgpu_nn.gpu import PORTABLE, Adapter, refusal
 from wgpu_nn.testing import tint
 from wgpu_nn.testing.launch import read_text
 from wgpu_nn.wgsl import Declarations
@@ -63,12 +63,12 @@ def beyond(declared: Declarations) -> tuple[str, ...]:
     for e in declared.entry_points:
         sizes = [declared.value(n) or 1 for n in e.workgroup_size] if e.stage == "compute" else [1]
         for axis, size in zip("xyz", sizes):
-            if size > (most := STANDARD[f"max-compute-workgroup-size-{axis}"]):
+            if size > (most := PORTABLE[f"max-compute-workgroup-size-{axis}"]):
                 found.append(f"workgroups of {size} along {axis}, above {most}")
-        if math.prod(sizes) > (most := STANDARD["max-compute-invocations-per-workgroup"]):
+        if math.prod(sizes) > (most := PORTABLE["max-compute-invocations-per-workgroup"]):
             found.append(f"workgroups of {math.prod(sizes)}, above {most}")
     memory = sum(declared.nbytes(v.type) or 0 for v in declared.variables.values() if v.space == "workgroup")
-    if memory > (most := STANDARD["max-compute-workgroup-storage-size"]):
+    if memory > (most := PORTABLE["max-compute-workgroup-storage-size"]):
         found.append(f"{memory} bytes of workgroup memory, above {most}")
     return tuple(dict.fromkeys(found))
 
