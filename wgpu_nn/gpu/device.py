@@ -21,6 +21,7 @@ from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
 from wgpu_nn.gpu.limits import bindable, features_of, host_memory, limits_of
 from wgpu_nn.gpu.pool import USAGE, Pool, PoolStats
+from wgpu_nn.gpu.sanitizer import Sanitizer
 from wgpu_nn.gpu.stream import Stream
 
 # What kernels may ask for; each has a fallback in standard WGSL, so a device without them works too.
@@ -49,9 +50,9 @@ class Counts:
 
 
 class Gpu:
-    """One device of one adapter with its pool, its pipelines and its command stream."""
+    """One device of one adapter with its pool, its pipelines and its command stream; ``debug`` is a value of switches.debug."""
 
-    def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None) -> None:
+    def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None, debug: str = "off") -> None:
         """Open a device; ``limits``, by WebGPU's names, are lower than the adapter's where they are given."""
         process.check()
         self.adapter = adapter
@@ -59,6 +60,7 @@ class Gpu:
         self._asked = limits_of(adapter.limits, limits)
         self.counts = Counts()
         self.memory_limit = host_memory() if self.software else None
+        self._debug = debug
         self._open()
         _opened.add(self)
 
@@ -73,6 +75,9 @@ class Gpu:
         self._layouts: dict[tuple[str, bool], tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]] = {}
         self._pipelines: dict[tuple[Kernel, bool], wgpu.GPUComputePipeline] = {}
         self.stream = Stream(self)
+        self.sanitizer = Sanitizer(self, self._debug) if self._debug != "off" else None
+        if self.sanitizer is not None:
+            self.stream.observer, self.stream.batch = self.sanitizer, 1  # so that errors come where the op is called
 
     def reset(self) -> None:
         """Open the device anew, lost or not. What lived on it is gone: each use of it raises DeviceLostError."""

@@ -6,7 +6,7 @@ The only place that encodes and submits. Everything here runs under one lock, so
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
 from wgpu_nn.gpu import process
-from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
+from wgpu_nn.gpu.commands import Commands, Grid, Launch, Observer, Transfer, encode, transfer
 from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
@@ -27,7 +27,6 @@ from wgpu_nn.gpu.staging import LARGEST, Staging
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
-    from wgpu_nn.gpu.profile import Profile
 
 SLOTS = 256  # launches with parameters that one submit can hold
 BATCH = 64  # eager launches after which a batch goes to the GPU, so that it works while Python records the next
@@ -84,7 +83,8 @@ class Stream:
         self._first = next_block()  # blocks of lower numbers were there before the device was reset
         self._losses = losses()
         self._lost = False
-        self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
+        self.observer: Observer | None = None  # is told of what is bound and submitted, and encodes launches itself
+        self.batch = BATCH
 
     # --- whether there is a device -----------------------------------------------------------------------------------
     @contextmanager
@@ -140,10 +140,10 @@ class Stream:
                 self._params[offset : offset + len(params)] = params
                 self._slots += 1
             if self.observer is not None:
-                self.observer.bound(group._internal, sum(b.nbytes for b in buffers))
+                self.observer.bound(group._internal, kernel, [Segment(b, b.bound[0], b.nbytes) for b in buffers])
             self._record((pipeline._internal, group._internal, offset, grid))
             self._eager += 1
-            if self._eager >= BATCH:
+            if self._eager >= self.batch:
                 self.flush()
 
     def _record(self, *launches: Launch) -> None:
@@ -169,8 +169,7 @@ class Stream:
             self.check(*buffers)
             entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
             if kernel.params:
-                uniform = {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
-                entries.append({"binding": len(buffers), "resource": uniform})
+                entries.append({"binding": len(buffers), "resource": self.arena})
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
             with device_errors(kernel.name):
                 found = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
@@ -182,6 +181,11 @@ class Stream:
                 b.block.groups.add(key)
             self._gpu.counts.bind_groups += 1
         return found
+
+    @property
+    def arena(self) -> dict[str, object]:
+        """What to bind for a launch's parameters."""
+        return {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
 
     def _entries(self, kernel: Kernel, places: Sequence[Segment]) -> list[dict[str, object]]:
         """Return the entries of a bind group for the storage bindings of a kernel."""
@@ -209,7 +213,7 @@ class Stream:
             group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
             self._gpu.counts.bind_groups += 1
             if self.observer is not None:
-                self.observer.bound(group._internal, sum(p.nbytes for p in places))
+                self.observer.bound(group._internal, kernel, places)
             return Bound((pipeline._internal, group._internal, -1, grid), group, pipeline)
 
     def replay(
@@ -291,6 +295,14 @@ class Stream:
         finally:
             self._staging.recycle(sealed)
             held.clear()
+
+    def alone(self, write: Callable[[Any], None], launches: int) -> None:
+        """Submit what is recorded, and then what ``write`` puts into a raw command encoder of its own."""
+        with self._lock, device_errors("submit"):
+            self.flush()
+            commands = Commands(self._device)
+            commands.write(write)
+            self._send(commands.finish(), launches)
 
     def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
         """Submit one raw command buffer, and release it unless wgpu-py will."""

@@ -46,6 +46,8 @@ class Step:
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
+        if self._gpu.sanitizer is not None:
+            self._gpu.sanitizer.doing = d.doing
         return self._stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
 
     def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:

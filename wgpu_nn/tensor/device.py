@@ -49,18 +49,31 @@ class Device:
     ``float_dtype=float16`` lets Floats that are made here, parameters of modules included, be halves. It is no other
     place: tensors of both mix. Halves take two bytes an element; all is computed in f32, and rounded where it is stored.
     On a GPU without WGSL's f16 single ones are stored by atomics: slower, and of the same bits.
+
+    ``debug`` opens a GPU that watches its own kernels, slowly, and raises SanitizerError: ``nan`` at the first kernel that
+    makes NaN of inputs without any, ``inf`` at infinities as well, ``bounds`` at an access out of bounds, ``race`` where
+    results depend on the order of workgroups; None leaves that to switches.debug. Eager ops raise where they are called,
+    captured steps when they run.
     """
 
     __slots__ = ("backend", "float_dtype", "rng")
 
     def __init__(
-        self, name: str = "wgpu", float_dtype: DType | None = None, limits: Mapping[str, int] | None = None
+        self,
+        name: str = "wgpu",
+        float_dtype: DType | None = None,
+        limits: Mapping[str, int] | None = None,
+        *,
+        debug: str | None = None,
     ) -> None:
         kind, _, which = name.partition(":")
+        watch = switches.debug.value if debug is None else switches.debug.known(debug, "debug")
         if kind in ("wgpu", "gpu"):
-            self.backend, self.rng = _wgpu(which or None, limits or {})
+            self.backend, self.rng = _wgpu(which or None, limits or {}, watch)
         elif limits:
             raise DeviceError(f"device: expected limits of a wgpu device, got {name!r} with {', '.join(limits)}")
+        elif debug:
+            raise DeviceError(f"device: expected a GPU for debug={debug!r}, got {name!r}; the CPU is the reference")
         elif kind in ("numpy", "cpu"):
             self.backend, self.rng = _numpy(which)
         else:
@@ -193,18 +206,18 @@ def _numpy(which: str) -> tuple[Backend, Rng]:
     return (Numpy(known[which]), Rng()) if which != "f32" else _numpy("")
 
 
-def _wgpu(which: str | None, limits: Mapping[str, int]) -> tuple[Backend, Rng]:
+def _wgpu(which: str | None, limits: Mapping[str, int], debug: str) -> tuple[Backend, Rng]:
     from wgpu_nn.gpu import choose  # wgpu is loaded when the first GPU device is named, not before
 
-    return _open(choose(which)[0].index, frozenset(limits.items()), switches.limits.value)
+    return _open(choose(which)[0].index, frozenset(limits.items()), switches.limits.value, debug)
 
 
 @functools.cache
-def _open(index: int, limits: frozenset[tuple[str, int]], mode: str) -> tuple[Backend, Rng]:
+def _open(index: int, limits: frozenset[tuple[str, int]], mode: str, debug: str) -> tuple[Backend, Rng]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.gpu import Gpu, adapters
 
-    return Wgpu(Gpu(adapters()[index], dict(limits))), Rng()
+    return Wgpu(Gpu(adapters()[index], dict(limits), debug)), Rng()
 
 
 _default: Device | None = None
