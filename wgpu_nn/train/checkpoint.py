@@ -10,45 +10,32 @@ from typing import Any, cast
 
 import numpy as np
 
+from wgpu_nn.backends.base import Pending
 from wgpu_nn.data import DataLoader
 from wgpu_nn.errors import KindError, RecordError, TrainingError
 from wgpu_nn.nn import Config, Module
 from wgpu_nn.optim import Optimizer
-from wgpu_nn.record import Checkpoint, load_checkpoint, save_checkpoint
-from wgpu_nn.record.module import from_arrays, to_arrays
-from wgpu_nn.tensor import Rng
-from wgpu_nn.train.metrics import Sums
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """What one epoch came to. ``step`` counts from the start of the run, ``seconds`` has training and evaluation."""
-
-    epoch: int
-    step: int
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    seconds: float
-    images_per_s: float
+from wgpu_nn.record import Checkpoint, load_checkpoint
+from wgpu_nn.record.module import from_arrays
+from wgpu_nn.tensor import Rng, Tensor
+from wgpu_nn.train.history import EpochRecord
+from wgpu_nn.train.totals import Totals
+from wgpu_nn.train.window import Sums
 
 
 @dataclass(slots=True)
 class Position:
-    """Where a run is: ``epoch`` epochs are complete, and of the next one ``batch`` batches, which came to ``sums``."""
+    """Where a run is: ``epoch`` epochs are complete, and of the next one ``batch`` batches, which came to ``sums``.
+
+    ``step`` counts batches from the start of the run.
+    """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     seconds: float = 0.0  # spent on the batches of the open epoch
     sums: Sums = field(default_factory=Sums)
-    history: list[EpochRecord] = field(default_factory=list)
-
-    @property
-    def best(self) -> EpochRecord | None:
-        """The epoch of highest test accuracy, the first of equals."""
-        return max(self.history, key=lambda record: record.test_accuracy, default=None)
+    history: list[EpochRecord] = field(default_factory=list[EpochRecord])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +45,10 @@ class Parts:
     model: Module
     optimizer: Optimizer
     rng: Rng
-    config: Config
+    totals: Totals
     data: DataLoader
+    config: Config | None
+    accumulate: int
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to continue this run."""
@@ -67,7 +56,8 @@ class Parts:
         return {
             "model": type(self.model).__name__,
             "optimizer": type(self.optimizer).__name__,
-            "config": json.loads(self.config.to_json()),
+            "config": None if self.config is None else json.loads(self.config.to_json()),
+            "accumulate": self.accumulate,
             "data": {
                 "items": len(data.dataset),
                 "batch_size": data.batch_size,
@@ -78,31 +68,50 @@ class Parts:
         }
 
 
-def save_position(run: Path, parts: Parts, at: Position) -> Path:
-    """Write a checkpoint of the run, and return its directory.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A checkpoint that is on its way from the device: groups of tensors that come, and the state beside them."""
 
-    Raises TrainingError, and leaves the older checkpoints alone, if a weight is not finite; RecordError when the disk
-    refuses.
-    """
-    tensors = {"model": to_arrays(parts.model.state()), "optimizer": to_arrays(parts.optimizer.state())}
-    for group, arrays in tensors.items():
-        for name, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise TrainingError(
-                    f"checkpoint: expected finite numbers in {group} {name} after step {at.step}, got NaN or infinity; "
-                    "the last good checkpoint is kept; resume from it with a lower learning rate"
-                )
+    step: int
+    tensors: dict[str, dict[str, Pending]]
+    state: dict[str, Any]
+
+    def ready(self) -> bool:
+        """Say whether all tensors have come; waits for nothing."""
+        return all(p.ready() for group in self.tensors.values() for p in group.values())
+
+    def arrays(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the tensors as arrays; waits until they have come."""
+        return {group: {name: p.result() for name, p in found.items()} for group, found in self.tensors.items()}
+
+
+def take_position(parts: Parts, at: Position) -> Taken:
+    """Begin to read a checkpoint of the run as it is now; the device may go on with the next steps at once."""
+    tensors = {"model": _later(parts.model.state()), "optimizer": _later(parts.optimizer.state())}
+    if at.batch:
+        tensors["metrics"] = parts.totals.later()
     state = {
         **parts.identity(),
         "position": asdict(at),
         "optimizer_steps": parts.optimizer.steps,
         "rng": {"seed": parts.rng.seed, "stream": parts.rng.stream},
     }
-    return save_checkpoint(run, at.step, tensors, state)
+    return Taken(at.step, {group: found for group, found in tensors.items() if found}, state)
+
+
+def check_finite(step: int, tensors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Raise TrainingError if a weight or a moment is not finite: such a checkpoint would replace a good one."""
+    for group in ("model", "optimizer"):
+        for name, array in tensors.get(group, {}).items():
+            if not np.isfinite(array).all():
+                raise TrainingError(
+                    f"checkpoint: expected finite numbers in {group} {name} after step {step}, got NaN or infinity; "
+                    "the last good checkpoint is kept; resume from it with a lower learning rate"
+                )
 
 
 def load_position(path: Path, parts: Parts) -> Position:
-    """Bring model, optimizer and random sequence to where the checkpoint at ``path`` was taken.
+    """Bring model, optimizer, metrics and random sequence to where the checkpoint at ``path`` was taken.
 
     Raises RecordError, and changes nothing, if it is damaged, foreign, or of another run: the message names what
     differs.
@@ -114,7 +123,7 @@ def load_position(path: Path, parts: Parts) -> Position:
         at = _position(saved)
         steps, rng = int(saved.state["optimizer_steps"]), saved.state["rng"]
         seed, stream = int(rng["seed"]), int(rng["stream"])
-        model, optimizer = from_arrays(saved.tensors["model"]), from_arrays(saved.tensors["optimizer"])
+        model, optimizer = from_arrays(saved.tensors["model"]), from_arrays(saved.tensors.get("optimizer", {}))
     except (KeyError, TypeError, ValueError, KindError) as error:
         raise RecordError(
             f"{where}: expected a checkpoint of a training run, got one without {error}; was it written by another program?"
@@ -122,12 +131,17 @@ def load_position(path: Path, parts: Parts) -> Position:
     before = parts.model.state()
     parts.model.load_state(model)
     try:
+        parts.totals.load(saved.tensors.get("metrics", {}), at.batch == 0)
         parts.optimizer.load_state(parts.model, optimizer, steps)
     except BaseException:
         parts.model.load_state(before)
         raise
     parts.rng.seed, parts.rng.stream = seed, stream
     return at
+
+
+def _later(tensors: Mapping[str, Tensor]) -> dict[str, Pending]:
+    return {name: t.numpy_later() for name, t in tensors.items()}
 
 
 def _position(saved: Checkpoint) -> Position:
