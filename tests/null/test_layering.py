@@ -28,10 +28,11 @@ ROWS = (
     ("optim",),
     ("data",),
     ("record",),
+    ("metrics",),
     ("train",),
     ("models",),
     ("onnx", "web", "testing"),
-    ("bench", "cli"),
+    ("bench", "cli", "report"),
 )
 ROW = {room: i for i, row in enumerate(ROWS) for room in row}
 MODULES = sorted(PACKAGE.rglob("*.py"))
