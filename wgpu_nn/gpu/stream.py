@@ -19,7 +19,7 @@ from wgpu_nn.errors import DeviceError, DeviceLimitError
 from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
-from wgpu_nn.gpu.pool import Block, Buffer, Segment
+from wgpu_nn.gpu.pool import Buffer, Segment
 from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.staging import LARGEST, Staging
 
@@ -73,7 +73,6 @@ class Stream:
         )
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
-        self._landing: dict[int, wgpu.GPUBuffer] = {}  # where reads arrive, by size
         self._readback = Readback(gpu.raw)
         self._one = ffi.new("WGPUCommandBuffer[1]")
         self._lock = threading.RLock()
@@ -272,12 +271,12 @@ class Stream:
 
     def read(self, buffer: Buffer, offset: int, nbytes: int) -> bytearray:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
+        if 0 < nbytes <= READ_CHUNK:
+            return self.read_later(buffer, offset, nbytes).result()
         out = bytearray(nbytes)
-        with self._lock, device_errors("read"):
-            for start in range(0, nbytes, READ_CHUNK):
-                count = min(READ_CHUNK, nbytes - start)
-                self._read_into(memoryview(out)[start : start + count], buffer.block, offset + start)
-            self._gpu.counts.reads += 1
+        for start in range(0, nbytes, READ_CHUNK):
+            count = min(READ_CHUNK, nbytes - start)
+            out[start : start + count] = self.read_later(buffer, offset + start, count).result()
         return out
 
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
@@ -289,23 +288,6 @@ class Stream:
             landing.begin()
             self._gpu.counts.reads += 1
             return landing
-
-    def _read_into(self, out: memoryview, block: Block, offset: int) -> None:
-        size = max(256, 1 << (len(out) - 1).bit_length())
-        staging = self._landing.get(size)
-        if staging is None:
-            staging = self._device.create_buffer(size=size, usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST)
-            self._landing[size] = staging
-        self._transfer((block.raw, offset, staging, 0, len(out)))
-        self._submit()
-        promise = staging.map_async("READ_NOSYNC", 0, size)  # pyright: ignore[reportArgumentType]
-        self._wait()
-        promise.sync_wait()
-        try:
-            mapped = staging.read_mapped(0, len(out), copy=False)
-            out[:] = mapped
-        finally:
-            staging.unmap()
 
     def sync(self) -> None:
         """Submit what is recorded and wait until the GPU has done it."""
@@ -334,8 +316,5 @@ class Stream:
                 for key in block.groups:
                     self._groups.pop(key, None)
                 block.raw.destroy()
-            for staging in self._landing.values():
-                staging.destroy()
-            self._landing.clear()
             self._staging.trim()
             self._readback.trim()

@@ -35,11 +35,13 @@ ROLES = {
 BY_ROW = ("attention", "attention_grad_q")
 ROWS = ("lse", "delta")  # operands with one number a query
 TEAM = 128  # invocations of a tile's workgroup
+BLOCK_BYTES = 24 * 1024  # of workgroup memory for a tile of 128 rows
 
 
 class Tile(NamedTuple):
-    """How a workgroup shares a block of 64 rows; the body has the layout."""
+    """How a workgroup shares a block of 64 or 128 rows; the bodies, _tile and _block, have the layouts."""
 
+    rows: int
     chunk: int  # steps of an inner axis in workgroup memory
     wide: int  # blocks of 64 features of the result
     parts: int  # workgroups that share the features of a block of rows
@@ -53,7 +55,7 @@ class AttentionKey(NamedTuple):
     values: int
     causal: bool
     mask: str  # element type of the mask, or nothing
-    quads: bool  # whether four features are loaded at once; tiles load by single ones, of neighbours
+    quads: bool  # whether four features are loaded at once; tiles of 64 rows load by single ones, of neighbours
     tile: Tile | None
     workgroup: int
 
@@ -63,19 +65,31 @@ class AttentionKey(NamedTuple):
         return self.values if self.op in ("attention", "attention_grad_v") else self.depth
 
     @property
-    def side(self) -> int:
-        """The rows, and columns, of a block."""
+    def body(self) -> str:
+        """What the file's name ends with."""
+        return "" if self.tile is None else "_block" if self.tile.rows == 128 else "_tile"
+
+    @property
+    def rows(self) -> int:
+        """The rows of a block."""
+        return self.tile.rows if self.tile else 4
+
+    @property
+    def columns(self) -> int:
+        """The columns of a block."""
         return 64 if self.tile else 4
 
 
-def _tile(site: Site, width: int) -> Tile | None:
-    """Return the largest tile for the device's workgroup memory, or None if it has not enough for any."""
+def _tile(site: Site, rows: int, width: int) -> Tile | None:
+    """Return the tile for the device's workgroup memory and so many rows, or None if it has not enough for any."""
     blocks = -(-width // 64)
     if site.target.software or site.target.invocations < TEAM:
         return None
+    if rows > 64 and blocks == 1 and site.target.storage >= BLOCK_BYTES:
+        return Tile(128, 32, 1, blocks)
     for chunk, wide in ((32, 2), (16, 2), (32, 1), (16, 1)):
         if wide <= blocks and (2 + wide) * chunk * 17 * 16 <= site.target.storage:
-            return Tile(chunk, wide, -(-blocks // wide))
+            return Tile(64, chunk, wide, -(-blocks // wide))
     return None
 
 
@@ -86,18 +100,23 @@ def _start(name: str) -> str:
     return f"fn {name}_start(head: u32) -> u32 {{ return {place}; }}"
 
 
+def _load(key: AttentionKey) -> str:
+    """Return how a body names its loads: of four neighbouring features ``at``, or ``load``, of four elements 16 apart."""
+    return "load" if key.body == "_tile" else "at"
+
+
 def _loads(role: str, name: str, key: AttentionKey) -> list[str]:
     """Return how a body reads the operand ``name`` in its role: where a head starts, and four elements."""
     features = key.depth if name in "qk" else key.values
     lines = [
         f"fn {role}_start(head: u32) -> u32 {{ return {name}_start(head); }}",
-        f"fn {role}_{'load' if key.tile else 'at'}(start: u32, i: u32, feature: u32) -> vec4f {{",
+        f"fn {role}_{_load(key)}(start: u32, i: u32, feature: u32) -> vec4f {{",
     ]
     if key.quads:
         return [*lines, f"    return {name}[(start + i * {name}_row()) / 4u + feature];", "}"]
     row, column = ("i", f"{name}_row()"), ("feature", f"{name}_element()")
     ends = {"i": "rows()" if role in "xu" else "columns()", "feature": f"{features}u"}
-    if key.tile is None:
+    if _load(key) == "at":
         # Four neighbouring features of a row that exists; zeros beyond the last.
         (fixed, pitch), (moving, step), distance = row, column, 1
         lines.append(f"    let first = 4u * {moving};")
@@ -121,7 +140,7 @@ def _rows(name: str) -> str:
 
 def _absent(key: AttentionKey) -> list[str]:
     """Return what stands for the operands that only cotangents of scores need."""
-    load = "load" if key.tile else "at"
+    load = _load(key)
     lines = ["fn delta_at(head: u32, i: u32) -> f32 { return 0.0; }"]
     for role in "uw":
         lines.append(f"fn {role}_start(head: u32) -> u32 {{ return 0u; }}")
@@ -132,10 +151,11 @@ def _absent(key: AttentionKey) -> list[str]:
 def _stores(key: AttentionKey) -> list[str]:
     """Return how a body writes its result, and the log-sum-exps behind it."""
     start = f"let at = (head * rows() + row) * {key.width}u + column;"
-    if key.tile:
-        parts, type_, store = key.tile.parts, "f32", f"if (column < {key.width}u) {{ out[at] = v; }}"
+    parts = key.tile.parts if key.tile else 1
+    if _load(key) == "load":
+        type_, store = "f32", f"if (column < {key.width}u) {{ out[at] = v; }}"
     else:
-        parts, type_ = 1, "vec4f"
+        type_ = "vec4f"
         store = " ".join(
             f"if (column + {j}u < {key.width}u) {{ out[at + {j}u] = v.{lane}; }}" for j, lane in enumerate("xyzw")
         )
@@ -148,7 +168,7 @@ def _stores(key: AttentionKey) -> list[str]:
 
 def _score(key: AttentionKey) -> list[str]:
     """Return what a score is, and which blocks of columns a block of rows needs, and needs no mask for."""
-    by_row, side = key.op in BY_ROW, key.side
+    by_row, rows, columns = key.op in BY_ROW, key.rows, key.columns
     query, other = ("row", "column") if by_row else ("column", "row")
     masked = {
         "": "s * scale()",
@@ -158,11 +178,11 @@ def _score(key: AttentionKey) -> list[str]:
     ahead = "other > query" if key.causal else "false"
     at = "    let at = start + query * mask_query() + other * mask_key();"
     begin, end = "0u", "columns()"
-    clear = f"column + {side}u <= columns()"
+    clear = f"column + {columns}u <= columns()"
     if key.causal and by_row:
-        end, clear = f"min(columns(), first + {side}u)", f"{clear} && column + {side - 1}u <= first"
+        end, clear = f"min(columns(), first + {rows}u)", f"{clear} && column + {columns - 1}u <= first"
     elif key.causal:
-        begin, clear = "first", f"{clear} && first + {side - 1}u <= column"
+        begin, clear = "first", f"{clear} && first + {rows - 1}u <= column"
     start = "mask_offset() + head / heads() * mask_batch() + head % heads() * mask_head()" if key.mask else "0u"
     return [
         f"fn mask_start(head: u32) -> u32 {{ return {start}; }}",
@@ -192,12 +212,13 @@ def _names(key: AttentionKey) -> list[str]:
 
 def _constants(key: AttentionKey) -> list[str]:
     """Return what the sizes of heads decide."""
-    if key.tile:
+    if key.tile and key.body == "_tile":
         numbers = {"CHUNK": key.tile.chunk, "WIDE": key.tile.wide, "PARTS": key.tile.parts, "DEPTH": key.depth}
         more = {"VALUES": key.values}
     else:
         quads = {"DEPTH": key.depth, "WIDTH": key.width}
-        numbers = {"WORKGROUP": key.workgroup, **{f"{n}_QUADS": -(-size // 4) for n, size in quads.items()}}
+        numbers = {"PARTS": key.tile.parts} if key.tile else {"WORKGROUP": key.workgroup}
+        numbers |= {f"{n}_QUADS": -(-size // 4) for n, size in quads.items()}
         more = {"VALUE_QUADS": -(-key.values // 4)}
     found = numbers if key.op == "attention" else {**numbers, **more}
     return [f"const {name} = {value}u;" for name, value in found.items()]
@@ -233,7 +254,7 @@ def attention_kernel(key: AttentionKey, values: Words | None) -> Kernel:
             f"fn members() -> u32 {{ return {'1u' if by_row else 'sharing()'}; }}",
             f"fn query_head(item: u32, member: u32) -> u32 {{ return {own}; }}",
         ]
-    body = ("attention_grad" if grad else "attention") + ("_tile" if key.tile else "")
+    body = ("attention_grad" if grad else "attention") + key.body
     return assemble(key.op, body, "\n".join(lines), "".join(a for _, a, _ in stored), values is None)
 
 
@@ -254,16 +275,16 @@ def run_attention(site: Site, op: str, inputs: Sequence[Any], attrs: Mapping[str
         return
     by_row, group = op in BY_ROW, heads // shared
     width = values if op in ("attention", "attention_grad_v") else depth
-    tile = _tile(site, width)
+    rows, columns = (queries, keys) if by_row else (keys, queries)
+    tile = _tile(site, rows, width)
     wide = [v for n, v in views.items() if n not in ROWS]
-    quads = tile is None and depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
+    quads = (tile is None or tile.rows == 128) and depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
     workgroup = 32 if site.target.software else min(64, site.target.invocations)
     key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.name if mask else "", quads, tile, workgroup)
-    rows, columns = (queries, keys) if by_row else (keys, queries)
     if site.target.software:
         inner = -(-depth // 4) + (-(-values // 4) if "u" in ROLES[op] else 0) + -(-width // 4)
         _check_turns(op, -(-columns // 4) * (1 if by_row else group), inner + 1)
-    blocks = -(-rows // key.side)
+    blocks = -(-rows // key.rows)
     items = batch * (heads if by_row else shared) * blocks * (tile.parts if tile else 1)
     numbers = [items, blocks, heads, group, queries, keys, bits(attrs["scale"], q.dtype)]
     for name, v in views.items():
