@@ -278,7 +278,9 @@ def run_attention(site: Site, op: str, inputs: Sequence[Any], attrs: Mapping[str
     rows, columns = (queries, keys) if by_row else (keys, queries)
     tile = _tile(site, rows, width)
     wide = [v for n, v in views.items() if n not in ROWS]
-    quads = (tile is None or tile.rows == 128) and depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
+    quads = (
+        (tile is None or tile.rows == 128) and depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
+    )
     workgroup = 32 if site.target.software else min(64, site.target.invocations)
     key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.name if mask else "", quads, tile, workgroup)
     if site.target.software:

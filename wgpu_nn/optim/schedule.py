@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from pydantic import Field
@@ -171,7 +172,7 @@ def sequential(schedules: Sequence[Schedule], starts: Sequence[int]) -> Schedule
     """
     _check_some("sequential", schedules)
     begins = [0, *starts]
-    if len(begins) != len(schedules) or any(b <= a for a, b in zip(begins, begins[1:])):
+    if len(begins) != len(schedules) or any(b <= a for a, b in pairwise(begins)):
         raise ConfigError(
             f"sequential: expected {len(schedules) - 1} ascending starts above 0, got {list(starts)}; "
             "say from which count each schedule but the first applies"

@@ -43,14 +43,15 @@ class Journal:
         self._log: Log | None = None
         self._writer: Writer | None = None
         self._saved: tuple[int, int] | None = None  # the position of the last checkpoint
+        self._idle = False  # the run was complete before
 
     @property
     def folder(self) -> Path | None:
         """The folder, if there is one."""
         return None if self._place is None else self._place.folder
 
-    def start(self) -> Position:
-        """Make the folder ready, and return where the run starts; what a resumed one wrote after that is dropped."""
+    def start(self, epochs: int) -> Position:
+        """Make the folder ready, and return where the run of ``epochs`` starts; what a resumed one wrote after that goes."""
         place = self._place
         if place is None:
             return Position()
@@ -63,6 +64,7 @@ class Journal:
             at = load_position(self._from, self._parts)
             self._log.rewind(at.epoch, at.step)
             self._saved = (at.epoch, at.batch)
+            self._idle = at.epoch >= epochs
         self._writer = Writer(place.folder, place.keep)
         self.state("running")
         return at
@@ -108,8 +110,8 @@ class Journal:
         return found
 
     def state(self, state: State, message: str = "") -> None:
-        """Write run.json."""
-        if self.folder is not None:
+        """Write run.json; that of a run that was complete before stays."""
+        if self.folder is not None and not self._idle:
             write_state(self.folder, state, self._facts(), message)
 
     def fail(self, error: BaseException) -> None:

@@ -99,7 +99,7 @@ class Session:
             assert gathered is not None
             return ledger.put(training.gather(source.batch(given), gathered))
 
-        self._update: Callable[[Given], Statistics] = together(update, state, s.captured)
+        self.update: Callable[[Given], Statistics] = together(update, state, s.captured)
         self._gather: Callable[[Given], Statistics] = together(gather, state, s.captured)
 
     # --- what callbacks may use --------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class Session:
     # --- the run -----------------------------------------------------------------------------------------------------
     def run(self) -> Result:
         """Train until the epochs are complete, or until something stops it; see ``Learner.fit``."""
-        self.at = self._journal.start()
+        self.at = self._journal.start(self.epochs)
         result: Result | None = None
         with self._interrupt:
             self._show.begin()
@@ -203,7 +203,7 @@ class Session:
             gathered.batches += 1
         else:
             self._set_rate(self.settings.rates.of_step(self.optimizer.steps))
-            found = self._update(given)
+            found = self.update(given)
             if gathered is not None:
                 gathered.batches = 0
         self._ledger.note(found, items, self.optimizer.lr)
