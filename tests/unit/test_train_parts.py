@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ RECORD = EpochRecord(2, 282, {"loss": 0.3, "accuracy": 0.905}, {"loss": 0.2}, 0.
 
 def shown(out: io.StringIO) -> str:
     show = progress(out)
-    show.begin()
+    show.begin({"accuracy": "higher"})
     for _ in range(3):
         show.update(NOW)
     show.epoch(RECORD)
@@ -183,12 +184,13 @@ def test_without_a_terminal_progress_is_a_line_now_and_then():
     ]
 
 
-def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch):
+def test_on_a_terminal_progress_is_a_dashboard(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     text = shown(Terminal())
-    assert "epoch 2/10" in text and "━" in text and "2:10 min left" in text and "\x1b" in text
-    assert "[note]" in text and "92.80%" in text
+    for part in ("2/10", "batch 45/141", "2:10 min left", "0.8312", "lr 0.0010", "━", "\x1b", "[note]", "Ctrl-C saves"):
+        assert part in text, part
+    assert "epoch   2" in text and "0.9050" in text
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
@@ -200,5 +202,6 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.delitem(sys.modules, "wgpu_nn.train.dashboard", raising=False)
     assert isinstance(progress(Terminal()), Lines)
     assert "\x1b" not in shown(Terminal())

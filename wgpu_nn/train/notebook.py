@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -33,7 +34,7 @@ class Notebook:
         self._notes: list[str] = []
         self._now: Snapshot | None = None
 
-    def begin(self) -> None:
+    def begin(self, better: Mapping[str, str | None]) -> None:
         self._handle = self._display(self._html(""), display_id=True)
 
     def update(self, now: Snapshot) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
@@ -19,7 +19,7 @@ class Snapshot:
     """Where a run is: in which epoch (from 1) and batch, the means of the epoch so far, the pace, the time left.
 
     ``seconds_left`` is None until it can be told. While the validation data run, ``testing`` is how much of them is
-    done, 0 to 1. Launches and bytes in use are those of a GPU.
+    done, 0 to 1. Launches and bytes in use are those of a GPU. ``losses`` are those of the steps since the last snapshot.
     """
 
     epoch: int
@@ -33,13 +33,14 @@ class Snapshot:
     lr: float | None = None
     launches_per_step: float | None = None
     gpu_bytes: int | None = None
+    losses: Sequence[float] = ()
 
 
 class Progress(Protocol):
     """What the loop reports to. ``begin`` comes once before the rest, ``end`` once after it, whatever happens."""
 
-    def begin(self) -> None:
-        """Start to show."""
+    def begin(self, better: Mapping[str, str | None]) -> None:
+        """Start to show; ``better`` says which way each metric is better, "higher" or "lower", if any."""
         ...
 
     def update(self, now: Snapshot) -> None:
@@ -87,7 +88,7 @@ def progress(stream: IO[str] | None = None) -> Progress:
 class Silent:
     """Shows nothing."""
 
-    def begin(self) -> None: ...
+    def begin(self, better: Mapping[str, str | None]) -> None: ...
 
     def update(self, now: Snapshot) -> None: ...
 
@@ -108,7 +109,7 @@ class Lines:
         self._stream, self._seconds = stream, seconds
         self._last: float | None = None
 
-    def begin(self) -> None: ...
+    def begin(self, better: Mapping[str, str | None]) -> None: ...
 
     def update(self, now: Snapshot) -> None:
         if self._last is None or time.perf_counter() - self._last >= self._seconds:

@@ -64,6 +64,7 @@ class Session:
         self._interrupt = Interrupt()
         self._stop = ""
         self._skip = False
+        self._fresh: list[float] = []  # losses that were read since they were shown
         self._ledger, self._pace, self._gauge = Ledger(settings.summed, below), Pace(), Gauge(below)
         config = None if place is None else place.config
         rng, totals = self.device.rng, self._ledger.totals
@@ -128,7 +129,7 @@ class Session:
         self.at = self._journal.start(self.epochs)
         result: Result | None = None
         with self._interrupt:
-            self._show.begin()
+            self._show.begin({m.name: m.better for m in self.settings.metrics})
             try:
                 self._open()
                 result = self._end(self._train())
@@ -190,6 +191,7 @@ class Session:
                 self.take(given, items)
                 if self._read(wait=False):
                     self._show.update(self._snapshot())
+                    self._fresh = []
                 self._save_now_and_then()
         self._read(wait=True)
         self._attend()
@@ -198,11 +200,11 @@ class Session:
         """Train on one batch: a step of the optimizer, or a part of one."""
         at, gathered = self.at, self._gathered
         last = at.batch + 1 == len(self.train)
+        self._set_rate(self.settings.rates.of_step(self.optimizer.steps))
         if gathered is not None and gathered.batches + 1 < self.settings.accumulate and not last:
             found = self._gather(given)
             gathered.batches += 1
         else:
-            self._set_rate(self.settings.rates.of_step(self.optimizer.steps))
             found = self.update(given)
             if gathered is not None:
                 gathered.batches = 0
@@ -303,6 +305,7 @@ class Session:
         good = next((i for i, value in enumerate(values) if not math.isfinite(value.loss)), len(values))
         for value in values[:good]:
             at.sums.add(value)
+            self._fresh.append(value.loss)
         if values or wait:
             at.seconds += self._pace.count(sum(value.items for value in values))
         lines = [_line(at, first + i, value) for i, value in enumerate(values[:good])]
@@ -338,6 +341,7 @@ class Session:
             lr=self.optimizer.lr,
             launches_per_step=self._gauge.launches(),
             gpu_bytes=self._gauge.nbytes(),
+            losses=self._fresh,
         )
 
     def _facts(self) -> dict[str, Any]:
