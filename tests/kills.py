@@ -76,14 +76,14 @@ def train(run: Path, variant: Variant) -> None:
     learner.fit(data, data, EPOCHS, run=run, config=variant, resume=True, checkpoint_every=every)
 
 
-def forked(action: Callable[[], object]) -> int:
-    """Run ``action`` in a process of its own, and return that process's number."""
+def forked(action: Callable[..., object], *args: object) -> int:
+    """Run ``action(*args)`` in a process of its own, and return that process's number."""
     number = os.fork()
     if number:
         return number
     code = 1
     try:
-        action()
+        action(*args)
         code = 0
     except BaseException as error:
         print(f"kills: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -136,7 +136,7 @@ def kill(count: int, folder: Path, seed: int = 0) -> tuple[int, int]:
     seconds = 0.0
     for i, variant in enumerate(VARIANTS):
         begun = time.perf_counter()
-        assert ended(forked(lambda: train(folder / f"whole-{i}", variant)))
+        assert ended(forked(train, folder / f"whole-{i}", variant))
         seconds = max(seconds, time.perf_counter() - begun)
         expected.append(outcome(folder / f"whole-{i}"))
     kills = [0, 0]
@@ -148,12 +148,11 @@ def kill(count: int, folder: Path, seed: int = 0) -> tuple[int, int]:
         while True:
             within = rng.random() < 0.5
             if sum(kills) >= count:
-                number = forked(lambda: train(run, variant))
+                number = forked(train, run, variant)
             elif within:
-                place = rng.randrange(200)
-                number = forked(lambda: killed_before_change(run, variant, place))
+                number = forked(killed_before_change, run, variant, rng.randrange(200))
             else:
-                number = forked(lambda: train(run, variant))
+                number = forked(train, run, variant)
                 time.sleep(rng.random() * seconds)
                 os.kill(number, signal.SIGKILL)  # it may have ended: it is not waited for yet, so the number is its own
             if ended(number):

@@ -7,6 +7,7 @@ from wgpu_nn.train.folder import holds_run, remove_run
 from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.learner import Learner
 from wgpu_nn.train.log import read_log
+from wgpu_nn.train.loggers import CsvLogger, TensorBoardLogger
 from wgpu_nn.train.progress import Lines, Progress, Silent, Snapshot, progress
 from wgpu_nn.train.session import Result, Session
 from wgpu_nn.train.step import Batch, Output, StepFunction
@@ -15,6 +16,7 @@ __all__ = [
     "Batch",
     "Callback",
     "Captured",
+    "CsvLogger",
     "DeviceDataset",
     "EarlyStopping",
     "EpochRecord",
@@ -27,6 +29,7 @@ __all__ = [
     "Silent",
     "Snapshot",
     "StepFunction",
+    "TensorBoardLogger",
     "capture",
     "holds_run",
     "progress",

@@ -25,7 +25,7 @@ class Notebook:
     """A table of epochs and a line below it, in one output that is replaced; raises ImportError without IPython."""
 
     def __init__(self) -> None:
-        from IPython.display import HTML, display
+        from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]
 
         self._html: Any = HTML
         self._display: Any = display

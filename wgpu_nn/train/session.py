@@ -23,6 +23,7 @@ from wgpu_nn.train.journal import Journal, Place
 from wgpu_nn.train.ledger import Ledger
 from wgpu_nn.train.preflight import check_labels, preflight
 from wgpu_nn.train.progress import Progress, Snapshot
+from wgpu_nn.train.samples import write_samples
 from wgpu_nn.train.settings import Settings
 from wgpu_nn.train.step import Accumulator, device_of
 from wgpu_nn.train.totals import Statistics
@@ -169,6 +170,8 @@ class Session:
     def _end(self, stopped: bool) -> Result:
         """Wait for the last checkpoint, and write what a finished run has."""
         checkpoint = self._journal.finish()
+        if self.folder is not None and self.valid is not None and self.best is not None and not stopped:
+            write_samples(self.folder, self.model, self.settings.valid_step, self.valid, self.best)
         self._journal.state("stopped" if stopped else "done", self._stop or ("interrupted" if stopped else ""))
         interrupted = stopped and not self._stop
         return Result(interrupted, self.at.step, list(self.at.history), self.best, checkpoint, self._stop)
