@@ -19,7 +19,7 @@ from wgpu_nn.data import (
     split,
     subset,
 )
-from wgpu_nn.data.dataset import shuffled
+from wgpu_nn.data.sampling import shuffled
 from wgpu_nn.errors import DataError
 
 DIGITS = Path(__file__).parents[2] / "examples" / "mnist" / "mnist10k.npz"
@@ -179,7 +179,7 @@ def test_a_dataset_that_ignores_index_arrays_is_refused(answer: Any):
         def __getitem__(self, index: Any, /) -> tuple[np.ndarray, ...]:
             return answer
 
-    with pytest.raises(DataError, match="expected a tuple of arrays of first axis 2"):
+    with pytest.raises(DataError, match="expected a tuple or dict of arrays of first axis 2"):
         list(DataLoader(Odd(), 2, shuffle=False, seed=0).epoch(0))
 
 

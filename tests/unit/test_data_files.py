@@ -278,7 +278,7 @@ def test_fetch_without_a_network_says_how_to_get_the_files(mirror: Path, tmp_pat
 
 def test_without_pooch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(MissingExtraError, match=r"wgpu-nn\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"wgpu-nn\[data\]"):
         fetch_mnist()
 
 
@@ -363,5 +363,5 @@ def test_damaged_images_raise_nothing_but_data_error(
 
 def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingExtraError, match=r"wgpu-nn\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"wgpu-nn\[data\]"):
         read_digit(tmp_path / "a.png")

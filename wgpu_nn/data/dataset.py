@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
+from wgpu_nn.data.sampling import shuffled
 from wgpu_nn.errors import DataError
 
-__all__ = ["ArrayDataset", "Dataset", "InMemory", "Index", "Item", "in_memory", "mapped", "shuffled", "split", "subset"]
+__all__ = [
+    "ArrayDataset",
+    "Dataset",
+    "InMemory",
+    "Index",
+    "Item",
+    "Labelled",
+    "Source",
+    "in_memory",
+    "labels_of",
+    "mapped",
+    "split",
+    "subset",
+]
 
 Item: TypeAlias = tuple[np.ndarray, ...]
 Index: TypeAlias = "int | np.ndarray"
+Parts: TypeAlias = "float | Sequence[int]"
+T_co = TypeVar("T_co", covariant=True)
+
+LABELS_AT_ONCE = 1024  # items read together where labels must be looked up
 
 
 @runtime_checkable
-class Dataset(Protocol):
+class Dataset(Protocol[T_co]):
     """What a DataLoader reads: a length, and items by index.
 
-    An index yields one item, a tuple of arrays; an array of n indices yields a tuple of arrays stacked on a first axis
-    of n.
+    An index yields one item, a tuple of arrays as a rule; an array of n indices yields the same stacked on a first axis
+    of n. A data set that knows only single indices, or whose items are alike in nothing, is read with a ``collate``.
     """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: Index, /) -> Item: ...
+    def __getitem__(self, index: Index, /) -> T_co: ...
 
 
 @runtime_checkable
-class InMemory(Dataset, Protocol):
+class InMemory(Dataset[Any], Protocol):
     """A data set that knows whether it holds all items in memory, and gives the same ones each time."""
 
     @property
@@ -38,12 +57,56 @@ class InMemory(Dataset, Protocol):
         ...
 
 
-def in_memory(dataset: Dataset) -> bool:
+@runtime_checkable
+class Labelled(Dataset[Any], Protocol):
+    """A data set that knows its labels without reading its items."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The items' classes, or whatever else comes last in an item: ``[len(self), ...]``."""
+        ...
+
+
+def in_memory(dataset: Dataset[Any]) -> bool:
     """Say whether ``dataset`` holds all items in memory, and gives the same ones each time; one that does not say, not."""
     return isinstance(dataset, InMemory) and dataset.in_memory
 
 
-class ArrayDataset:
+def labels_of(dataset: Dataset[Any]) -> np.ndarray:
+    """Return what comes last in the items of ``dataset``, ``[len(dataset), ...]``: looked up, or read with the items."""
+    if isinstance(dataset, Labelled):
+        return dataset.labels
+    n = len(dataset)
+    starts = range(0, n, LABELS_AT_ONCE)
+    return np.concatenate([dataset[np.arange(i, min(i + LABELS_AT_ONCE, n))][-1] for i in starts])
+
+
+class Source(ABC):
+    """A data set that can be cut: its parts are of its own class, and know what it knows (names, classes, sizes)."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: Index, /) -> Item: ...
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray:
+        """What comes last in the items: ``[len(self), ...]``."""
+
+    @abstractmethod
+    def take(self, indices: np.ndarray) -> Self:
+        """Return the items ``indices``, in that order."""
+
+    def split(self, parts: Parts, seed: int, stratify: bool | np.ndarray = False) -> tuple[Self, ...]:
+        """Shuffle by ``seed`` and cut, as the function ``split`` does."""
+        return tuple(self.take(indices) for indices in _cut(self, parts, seed, stratify))
+
+
+class ArrayDataset(Source):
     """Arrays with one first axis, in step: item i is row i of each. The arrays are kept, not copied.
 
     Raises DataError for no array, arrays of rank 0, first axes that differ, and no rows.
@@ -64,6 +127,14 @@ class ArrayDataset:
     def in_memory(self) -> bool:
         return True
 
+    @property
+    def labels(self) -> np.ndarray:
+        return self.arrays[-1]
+
+    def take(self, indices: np.ndarray) -> ArrayDataset:
+        """Return the rows ``indices``, copied."""
+        return ArrayDataset(*(array[indices] for array in self.arrays))
+
     def __len__(self) -> int:
         return len(self.arrays[0])
 
@@ -77,7 +148,7 @@ class _Subset:
 
     __slots__ = ("indices", "source")
 
-    def __init__(self, source: Dataset, indices: np.ndarray) -> None:
+    def __init__(self, source: Dataset[Any], indices: np.ndarray) -> None:
         self.source = source
         self.indices = indices
 
@@ -85,10 +156,14 @@ class _Subset:
     def in_memory(self) -> bool:
         return in_memory(self.source)
 
+    @property
+    def labels(self) -> np.ndarray:
+        return labels_of(self.source)[self.indices]
+
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: Index, /) -> Item:
+    def __getitem__(self, index: Index, /) -> Any:
         chosen = self.indices[index]
         return self.source[chosen if chosen.ndim else int(chosen)]
 
@@ -98,7 +173,7 @@ class _Mapped:
 
     __slots__ = ("function", "source")
 
-    def __init__(self, source: Dataset, function: Callable[[Item], Item]) -> None:
+    def __init__(self, source: Dataset[Item], function: Callable[[Item], Item]) -> None:
         self.source = source
         self.function = function
 
@@ -116,16 +191,16 @@ class _Mapped:
         return tuple(array[0, ...] for array in self.function(self.source[chosen.reshape(1)]))
 
 
-def mapped(dataset: Dataset, function: Callable[[Item], Item]) -> Dataset:
+def mapped(dataset: Dataset[Item], function: Callable[[Item], Item]) -> Dataset[Item]:
     """Return the items of ``dataset`` as ``function`` makes them: cast, scaled, standardised.
 
     It takes and returns stacks of items, ``[n, ...]``, and must make each item by itself and the same way each time, so
-    that a loop may call it once and keep the result. What draws random numbers is a loader's ``transform``.
+    that a loop may call it once and keep the result. What draws random numbers is a loader's ``augment``.
     """
     return _Mapped(dataset, function)
 
 
-def subset(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> Dataset:
+def subset(dataset: Dataset[Any], indices: Sequence[int] | np.ndarray) -> Dataset[Any]:
     """Return the items ``indices`` of ``dataset``, in that order, without a copy.
 
     Raises DataError for no index, and for indices that are not integers in 0 .. len(dataset) - 1.
@@ -143,12 +218,21 @@ def subset(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> Dataset:
     return _Subset(dataset, chosen.astype(np.int64))
 
 
-def split(dataset: Dataset, parts: float | Sequence[int], seed: int) -> tuple[Dataset, ...]:
+def split(
+    dataset: Dataset[Any], parts: Parts, seed: int, stratify: bool | np.ndarray = False
+) -> tuple[Dataset[Any], ...]:
     """Shuffle ``dataset`` by ``seed`` and cut it: a fraction gives that part and the rest, counts give one part each.
 
     ``split(digits, 0.9, seed=0)`` and ``split(digits, [9000, 1000], seed=0)`` agree on 10,000 items. Counts may leave
-    items over. Raises DataError for a part that would be empty and for more items than there are.
+    items over. With ``stratify`` every part has its share of each class, to within one item: by the data set's own
+    labels, or those given, ``[len(dataset)]``. Raises DataError for a part that would be empty, for more items than there
+    are, for labels that are no classes, and for a class of fewer items than there are parts.
     """
+    return tuple(subset(dataset, indices) for indices in _cut(dataset, parts, seed, stratify))
+
+
+def _cut(dataset: Dataset[Any], parts: Parts, seed: int, stratify: bool | np.ndarray) -> list[np.ndarray]:
+    """Return the indices of each part."""
     n = len(dataset)
     if isinstance(parts, int | float):
         if not 0 < parts < 1:
@@ -163,18 +247,34 @@ def split(dataset: Dataset, parts: float | Sequence[int], seed: int) -> tuple[Da
             f"split: expected parts of at least 1 and together at most {n} items, got {counts} from {parts}"
         )
     order = shuffled(n, seed)
-    ends = np.cumsum(counts)
-    return tuple(subset(dataset, order[end - count : end]) for count, end in zip(counts, ends, strict=True))
+    if stratify is False:
+        ends = np.cumsum(counts)
+        return [order[end - count : end] for count, end in zip(counts, ends, strict=True)]
+    classes = _classes(labels_of(dataset) if stratify is True else np.asarray(stratify), n, len(counts))
+    chosen: list[np.ndarray] = []
+    left = order
+    for count in counts:
+        # Class by class, every (n / count)-th item: each class gives its share, rounded, and all give count together.
+        grouped = left[np.argsort(classes[left], kind="stable")]
+        steps = np.arange(len(left) + 1) * count // len(left)
+        inside = np.zeros(n, bool)
+        inside[grouped[np.diff(steps) > 0]] = True
+        chosen.append(left[inside[left]])
+        left = left[~inside[left]]
+    return chosen
 
 
-def shuffled(n: int, seed: int, *more: int) -> np.ndarray:
-    """Return a permutation of 0 .. n-1 that depends on nothing but its arguments; the integers are not negative.
-
-    NOTE: not Generator.permutation, whose stream NumPy may change with a release; raw Philox words and seed sequences
-    are promised to stay (NEP 19).
-    """
-    if min(seed, *more, 0) < 0:
-        raise DataError(f"shuffle: expected a seed that is not negative, got {[seed, *more]}; use its absolute value")
-    # NOTE: not SeedSequence([seed, *more]), to which (2**32, 0) and (0, 1), or (5,) and (5, 0), are the same.
-    words = np.random.Philox(np.random.SeedSequence(seed, spawn_key=more)).random_raw(n)
-    return np.argsort(words, kind="stable")
+def _classes(labels: np.ndarray, n: int, parts: int) -> np.ndarray:
+    """Return the labels as numbers from 0."""
+    if labels.shape != (n,) or labels.dtype.kind == "f":
+        raise DataError(
+            f"split: stratify: expected one class for each of {n} items, got {labels.dtype} {list(labels.shape)}; "
+            "give an array of classes, or leave it out"
+        )
+    names, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if counts.min() < parts:
+        raise DataError(
+            f"split: stratify: expected at least {parts} items of each class, got {counts.min()} of class "
+            f"{names[counts.argmin()]}; add some, leave the class out, or do not stratify"
+        )
+    return places

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
 import numpy as np
 
-from wgpu_nn.errors import DataError, missing_extra
+from wgpu_nn.data.pictures import decoded
+from wgpu_nn.errors import DataError
 
 __all__ = ["read_digit"]
 
 SIDE = 28
-# Formats that Pillow decodes by itself: others (EPS) start programs.
-_FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
-_MOST_PIXELS = 50_000_000  # a telephone's photograph
 
 
 def read_digit(path: str | os.PathLike[str], *, resize: bool = False, invert: bool = False) -> np.ndarray:
@@ -26,39 +23,23 @@ def read_digit(path: str | os.PathLike[str], *, resize: bool = False, invert: bo
     Raises DataError for files that are missing, damaged, no image, or, without ``resize``, of another size;
     MissingExtraError without Pillow.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise missing_extra("read_digit", "pillow", "train") from error
     where = f"read_digit: {os.fspath(path)}"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about damaged metadata, and sizes that are checked below
-            with Image.open(path, formats=_FORMATS) as image:
-                width, height = image.size
-                # Before any pixel is decoded: a small file can claim a huge size.
-                if width * height > _MOST_PIXELS:
-                    raise DataError(f"{where}: expected at most {_MOST_PIXELS} pixels, got {width} x {height}; crop it")
-                if not resize and image.size != (SIDE, SIDE):
-                    raise DataError(
-                        f"{where}: expected {SIDE} x {SIDE} pixels, got {width} x {height}; "
-                        "crop it to the digit and resize it (resize=True, --resize)"
-                    )
-                grey = _grey(where, ImageOps.exif_transpose(image))
-                if resize:
-                    shrunk = Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-                    grey = np.asarray(shrunk, np.float32)
-    except DataError:
-        raise
-    except OSError as error:  # UnidentifiedImageError is one
-        raise DataError(
-            f"{where}: expected a readable image ({', '.join(_FORMATS)}), got {error}; is the path right?"
-        ) from error
-    except Exception as error:  # decoders raise SyntaxError, ValueError, struct.error and more for damaged files
-        raise DataError(
-            f"{where}: expected an image, got {type(error).__name__}: {error}; is the file whole?"
-        ) from error
+    grey = decoded(where, path, lambda image: _resized(where, image, resize))
     return np.float32(1) - grey if invert else grey
+
+
+def _resized(where: str, image: Any, resize: bool) -> np.ndarray:
+    from PIL import Image
+
+    if not resize and image.size != (SIDE, SIDE):
+        raise DataError(
+            f"{where}: expected {SIDE} x {SIDE} pixels, got {image.size[0]} x {image.size[1]}; "
+            "crop it to the digit and resize it (resize=True, --resize)"
+        )
+    grey = _grey(where, image)
+    if not resize:
+        return grey
+    return np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
 
 
 def _grey(where: str, image: Any) -> np.ndarray:

@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from wgpu_nn.data.dataset import shuffled
+from wgpu_nn.data.fetch import fetched
 from wgpu_nn.data.idx import read_idx
-from wgpu_nn.errors import DataError, missing_extra
+from wgpu_nn.data.sampling import shuffled
+from wgpu_nn.errors import DataError
 
-__all__ = ["MNIST_FILES", "Digits", "fetch_mnist", "load_digits_npz", "load_mnist"]
+__all__ = ["MNIST_FILES", "Digits", "fetch_fashion_mnist", "fetch_mnist", "load_digits_npz", "load_mnist"]
 
 Digits: TypeAlias = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """((x_train, y_train), (x_test, y_test)): images uint8 [n, 28, 28], labels int32 [n] in 0..9."""
@@ -25,8 +26,20 @@ MNIST_FILES = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+# The same names, with Fashion-MNIST's SHA-256.
+FASHION_FILES = {
+    "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+FASHION_MIRRORS = [
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+]
 # yann.lecun.com itself has long refused downloads.
 MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"]
+OTHERWISE = f"put {', '.join(MNIST_FILES)} from elsewhere into a folder and give load_mnist its path"
 SPLIT_SEED = 0
 TEST_PART = 10  # one item in ten
 
@@ -85,26 +98,16 @@ def fetch_mnist(cache_dir: str | os.PathLike[str] | None = None) -> Digits:
     The cache is the platform's, unless ``cache_dir`` names another. Raises DataError when no mirror answers with the
     right files; MissingExtraError without pooch.
     """
-    try:
-        import pooch
-    except ImportError as error:
-        raise missing_extra("fetch_mnist", "pooch", "train") from error
-    cache = Path(cache_dir) if cache_dir is not None else Path(pooch.os_cache("wgpu_nn")) / "mnist"
-    for name, digest in MNIST_FILES.items():
-        failures: dict[str, Exception] = {}
-        for mirror in MIRRORS:
-            try:
-                pooch.retrieve(mirror + name, known_hash=f"sha256:{digest}", fname=name, path=cache)
-                break
-            except Exception as error:  # whatever requests, the file system, and a wrong checksum raise
-                failures[mirror] = error
-        else:
-            got = ", ".join(f"{type(error).__name__} from {mirror}" for mirror, error in failures.items())
-            raise DataError(
-                f"fetch_mnist: expected {name} from a mirror, got {got}; without a network, put "
-                f"{', '.join(MNIST_FILES)} from elsewhere into a folder and give load_mnist its path"
-            ) from list(failures.values())[-1]
-    return load_mnist(cache)
+    return load_mnist(fetched("fetch_mnist", "mnist", MNIST_FILES, MIRRORS, cache_dir, OTHERWISE))
+
+
+def fetch_fashion_mnist(cache_dir: str | os.PathLike[str] | None = None) -> Digits:
+    """Return Fashion-MNIST's 70,000 images (Xiao et al. 2017), of the shapes and types of MNIST's; see ``fetch_mnist``.
+
+    Its classes are T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.
+    """
+    what = "fetch_fashion_mnist"
+    return load_mnist(fetched(what, "fashion-mnist", FASHION_FILES, FASHION_MIRRORS, cache_dir, OTHERWISE))
 
 
 def _find(directory: Path, name: str) -> Path:

@@ -163,7 +163,7 @@ def _obstacle(loader: DataLoader, device: Device, free: bool, room: int) -> str:
     """Return why the data cannot stay on the device, or why they should not if the choice is ``free``."""
     if free and not in_memory(loader.dataset):
         return "they are not all in memory"
-    if free and loader.transform is not None:
+    if free and not loader.repeatable:
         return "the loader's transform may make something else of them each time (mapped makes the same)"
     largest, total = _nbytes(loader, device)
     if device.largest is not None and largest > device.largest:
