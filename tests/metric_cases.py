@@ -60,7 +60,7 @@ def batches(kind: str) -> Batches:
     y, x = np.mgrid[:height, :width]
     targets = 0.5 + 0.4 * np.sin(x / 3 + y / 5 + rng.random((images, channels, 1, 1)) * 6)
     outputs = np.clip(targets + rng.normal(0, 0.1, targets.shape), 0, 1)
-    return Batches(*([*map(np.float32, np.split(z, [images - 1]))] for z in (outputs, targets)))
+    return Batches(*(np.split(z.astype(np.float32), [images - 1]) for z in (outputs, targets)))
 
 
 CASES: list[tuple[str, Metric]] = [

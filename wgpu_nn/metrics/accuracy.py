@@ -9,7 +9,7 @@ import numpy as np
 
 from wgpu_nn.errors import ConfigError
 from wgpu_nn.metrics.base import Better, Metric, ratio, refuse_strays
-from wgpu_nn.metrics.classes import class_scores, is_ignored, score_rows, strayed
+from wgpu_nn.metrics.classes import class_scores, is_ignored, score_rows, strayed, tally
 from wgpu_nn.tensor import Tensor
 
 WRONG, RIGHT, IGNORED, STRAY = range(4)
@@ -69,12 +69,12 @@ class TopKAccuracy(Metric):
 
 
 def _verdicts(right: Tensor, targets: Tensor, classes: int, ignore: int | None) -> Tensor:
-    """Return [4] Int: how many are WRONG, RIGHT, IGNORED and STRAY; one reduction of what is fused into it."""
+    """Return [4] Int: how many are WRONG, RIGHT, IGNORED and STRAY."""
     verdict = strayed(targets, classes).where(STRAY, right.where(RIGHT, WRONG))
     ignored = is_ignored(targets, ignore)
     if ignored is not None:
         verdict = ignored.where(IGNORED, verdict)
-    return verdict.reshape(verdict.size).one_hot(4).sum(0)
+    return tally(verdict.reshape(verdict.size), 4)
 
 
 def _share(name: str, counts: np.ndarray) -> float:

@@ -70,7 +70,7 @@ def measure(metric: Metric, *joined: Tensor) -> Measured:
     return Measured(float(metric.value(*totals)), metric.details(*totals))
 
 
-def ratio(part: np.ndarray | float, whole: np.ndarray | float, undefined: float = math.nan) -> np.ndarray:
+def ratio(part: np.ndarray | float, whole: np.ndarray | float, *, undefined: float = math.nan) -> np.ndarray:
     """Return part / whole in double precision, and ``undefined`` where the whole is 0."""
     a, b = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
     return np.divide(a, b, out=np.full(a.shape, undefined), where=b != 0)

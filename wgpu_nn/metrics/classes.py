@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from wgpu_nn.dtype import Bool, Float, Int
 from wgpu_nn.errors import ConfigError, KindError, ShapeError
 from wgpu_nn.shape import Shape
-from wgpu_nn.tensor import Tensor
+from wgpu_nn.tensor import Tensor, tensor
 
 
 def check_field(name: str, field: str, found: object, *expected: object) -> None:
@@ -62,6 +64,15 @@ def strayed(targets: Tensor, classes: int) -> Tensor:
 def is_ignored(targets: Tensor, ignore: int | None) -> Tensor | None:
     """Return which targets do not count, or None if all do."""
     return None if ignore is None else targets == ignore
+
+
+def tally(verdicts: Tensor, kinds: int) -> Tensor:
+    """[n, ...] Int -> [kinds, ...] Int: how many of the n are of each kind, 0 .. kinds - 1.
+
+    In a captured step it is one launch: kinds are a constant, and the comparison runs inside of the sum.
+    """
+    column = tensor(np.arange(kinds).reshape(kinds, *(1,) * verdicts.rank), verdicts.device)
+    return (verdicts.unsqueeze(0) == column).where(1, 0).sum(1)
 
 
 def _without(shape: Shape, axis: int) -> Shape:

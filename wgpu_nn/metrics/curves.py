@@ -134,5 +134,5 @@ class AveragePrecision(Ranked):
     name: str = "average-precision"
 
     def area(self, tp: np.ndarray, fp: np.ndarray) -> float:
-        precision = ratio(tp[1:], tp[1:] + fp[1:], 0.0)
+        precision = ratio(tp[1:], tp[1:] + fp[1:], undefined=0.0)
         return float(ratio((np.diff(tp) * precision).sum(), tp[-1]))

@@ -9,7 +9,7 @@ import numpy as np
 
 from wgpu_nn.errors import ConfigError, ShapeError
 from wgpu_nn.metrics.base import Metric, refuse_strays
-from wgpu_nn.metrics.classes import check_field, class_scores, is_ignored, paired, score_rows, strayed
+from wgpu_nn.metrics.classes import check_field, class_scores, is_ignored, paired, score_rows, strayed, tally
 from wgpu_nn.tensor import Tensor, arange
 
 Task = Literal["binary", "multiclass", "multilabel"]
@@ -80,7 +80,7 @@ class Decided(Metric):
             raise ConfigError(f"{self.name}: expected top_k of 1, or more of a multiclass task, got {self.top_k}")
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """Return [classes, 6] Int: how often each class was decided for, or not, rightly and wrongly; ignored; stray."""
+        """Return [6, classes] Int: how often each class was decided for, or not, rightly and wrongly; ignored; stray."""
         if self.task == "multiclass":
             decided, truth, targets, stray = self._classes(outputs, targets)
         else:
@@ -89,16 +89,16 @@ class Decided(Metric):
         ignored = is_ignored(targets, self.ignore)
         if ignored is not None:
             verdict = ignored.where(IGNORED, verdict)
-        return (verdict.one_hot(6).sum(0),)
+        return (tally(verdict, 6),)
 
     def counts(self, total: np.ndarray) -> Counts:
         """Return the counts from the joined statistics; DataError where targets were out of range."""
-        stray = total[:, STRAY]
+        stray = total[STRAY]
         if self.task == "multiclass":  # where it is the same target that strays from all classes
             refuse_strays(self.name, int(stray.max()), "that are classes of the outputs")
         else:
             refuse_strays(self.name, int(stray.sum()), "of 0 and 1")
-        tn, fp, fn, tp = (total[:, k].astype(np.float64) for k in range(4))
+        tn, fp, fn, tp = (total[k].astype(np.float64) for k in range(4))
         return Counts(tp=tp, fp=fp, fn=fn, tn=tn)
 
     def _classes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wgpu_nn.errors import ConfigError
 from wgpu_nn.metrics.base import Better, Details, Metric, ratio, refuse_strays
-from wgpu_nn.metrics.classes import check_field, is_ignored, paired, score_rows, strayed
+from wgpu_nn.metrics.classes import check_field, is_ignored, paired, score_rows, strayed, tally
 from wgpu_nn.tensor import Tensor, arange
 
 COUNTED, IGNORED, STRAY = range(3)
@@ -52,7 +52,7 @@ class Probabilistic(Metric):
         if ignored is not None:
             verdict = ignored.where(IGNORED, verdict)
         counts = verdict == COUNTED
-        return outputs, counts.where(targets, 0), counts, verdict.one_hot(3).sum(0)
+        return outputs, counts.where(targets, 0), counts, tally(verdict, 3)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return -log of the probability of each target, [n]."""

@@ -45,14 +45,14 @@ class Averaged(Decided):
         counts = self._chosen(totals[0])
         if self.average == "micro":
             counts = counts.pooled()
-        shares = ratio(*self.parts(counts), self.zero_division)
+        shares = ratio(*self.parts(counts), undefined=self.zero_division)
         weights = counts.support if self.average == "weighted" else np.ones_like(shares)
         there = ~np.isnan(shares)
         return float(ratio((shares[there] * weights[there]).sum(), weights[there].sum()))
 
     def details(self, *totals: np.ndarray) -> Details:
         counts = self.counts(totals[0])
-        return {"per_class": ratio(*self.parts(counts), self.zero_division), "support": counts.support}
+        return {"per_class": ratio(*self.parts(counts), undefined=self.zero_division), "support": counts.support}
 
     def _chosen(self, total: np.ndarray) -> Counts:
         counts = self.counts(total)
