@@ -49,13 +49,13 @@ class Trial:
         """Fit the learner, with what shall happen at steps."""
         take, count = Session.take, 0
 
-        def hooked(session: Session, given: Given, items: int) -> None:
+        def hooked(session: Session, given: Given, items: int, last: bool) -> None:
             nonlocal count
             count += 1
             if count == 1:
                 self.sessions.append(session)
             self.before(session, count)
-            take(session, given, items)
+            take(session, given, items, last)
             self.after(session, count)
 
         with pytest.MonkeyPatch.context() as patch:

@@ -11,13 +11,14 @@ from typing import Any, cast
 import numpy as np
 
 from wgpu_nn.backends.base import Pending
-from wgpu_nn.data import DataLoader
+from wgpu_nn.data import StreamLoader
 from wgpu_nn.errors import KindError, RecordError, TrainingError
 from wgpu_nn.nn import Config, Module
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.record import Checkpoint, load_checkpoint
 from wgpu_nn.record.module import from_arrays
 from wgpu_nn.tensor import Rng, Tensor
+from wgpu_nn.train.feed import Loader
 from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.totals import Totals
 from wgpu_nn.train.window import Sums
@@ -46,25 +47,18 @@ class Parts:
     optimizer: Optimizer
     rng: Rng
     totals: Totals
-    data: DataLoader
+    data: Loader
     config: Config | None
     accumulate: int
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to continue this run."""
-        data = self.data
         return {
             "model": type(self.model).__name__,
             "optimizer": type(self.optimizer).__name__,
             "config": None if self.config is None else json.loads(self.config.to_json()),
             "accumulate": self.accumulate,
-            "data": {
-                "items": len(data.dataset),
-                "batch_size": data.batch_size,
-                "shuffle": data.shuffle,
-                "seed": data.seed,
-                "drop_last": data.drop_last,
-            },
+            "data": _order_of(self.data),
         }
 
 
@@ -138,6 +132,19 @@ def load_position(path: Path, parts: Parts) -> Position:
         raise
     parts.rng.seed, parts.rng.stream = seed, stream
     return at
+
+
+def _order_of(data: Loader) -> dict[str, Any]:
+    """Return what decides which items are in which batch."""
+    if isinstance(data, StreamLoader):
+        return {"batch_size": data.batch_size}
+    return {
+        "items": len(data.dataset),
+        "batch_size": data.batch_size,
+        "shuffle": data.shuffle,
+        "seed": data.seed,
+        "drop_last": data.drop_last,
+    }
 
 
 def _later(tensors: Mapping[str, Tensor]) -> dict[str, Pending]:

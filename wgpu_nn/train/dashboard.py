@@ -16,7 +16,7 @@ from rich.text import Text
 from wgpu_nn.train.figures import binned, nbytes, number, span, sparkline
 from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.keys import Keys
-from wgpu_nn.train.progress import Snapshot
+from wgpu_nn.train.progress import Snapshot, place
 
 POINTS = 2048  # of the curve of step losses; when it is full, neighbours are averaged
 WIDTH = 100  # columns at most
@@ -87,13 +87,13 @@ class Dashboard:
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True, justify="right")
         if now.testing is None:
-            done, colour, place = now.batch / max(now.batches, 1), TRAIN, f"batch {now.batch}/{now.batches}"
+            done, colour, doing = now.batch / (now.batches or math.inf), TRAIN, place(now)
         else:
-            done, colour, place = now.testing, VALID, "validation"
+            done, colour, doing = now.testing, VALID, "validation"
         left = "" if now.seconds_left is None else f"   {span(now.seconds_left)} left"
         head = Text.assemble(("epoch ", DIM), (f"{now.epoch}/{now.epochs}", "bold"))
         bar = ProgressBar(total=1.0, completed=done, complete_style=colour, finished_style=colour)
-        grid.add_row(head, bar, Text.assemble(place, (left, "bold")))
+        grid.add_row(head, bar, Text.assemble(doing, (left, "bold")))
         return grid
 
     def _values(self, now: Snapshot) -> Table:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
-from wgpu_nn.data import DataLoader, in_memory
+from wgpu_nn.data import DataLoader, StreamLoader, in_memory
 from wgpu_nn.dtype import Float
 from wgpu_nn.errors import DataError, OutOfMemoryError, TrainingError
 from wgpu_nn.tensor import Device, Tensor, tensor
@@ -22,7 +22,9 @@ KEPT_BYTES = 1 << 30
 Given: TypeAlias = Batch
 """What a captured step is called with: a batch, or what names it."""
 
-Arrays: TypeAlias = "tuple[np.ndarray, ...] | dict[str, np.ndarray]"
+Loader: TypeAlias = "DataLoader | StreamLoader"
+"""What cuts data into batches: of a data set, whose length is known, or of a stream."""
+
 Key: TypeAlias = "int | str"
 """Which array of a batch: its place in a tuple, or its name in a dict."""
 
@@ -52,7 +54,7 @@ class Feed(Protocol):
 class Streamed:
     """Uploads every batch as the loader reads it."""
 
-    def __init__(self, loader: DataLoader, device: Device, reason: str = "") -> None:
+    def __init__(self, loader: Loader, device: Device, reason: str = "") -> None:
         self.nbytes, self.reason = 0, reason
         self._loader, self._device = loader, device
         self._limits: dict[Key, int] = {}
@@ -137,7 +139,7 @@ def _check_labels(where: str, least: int, most: int, classes: int) -> None:
         )
 
 
-def feed(loader: DataLoader, device: Device, keep: bool | None = None, room: int = KEPT_BYTES) -> Feed:
+def feed(loader: Loader, device: Device, keep: bool | None = None, room: int = KEPT_BYTES) -> Feed:
     """Return the feed of ``loader``'s batches to ``device``.
 
     With ``keep`` the data stay there: what the loader makes of an item is then made once. Without a word from the caller
@@ -145,6 +147,12 @@ def feed(loader: DataLoader, device: Device, keep: bool | None = None, room: int
     they must and cannot.
     """
     if keep is False:
+        return Streamed(loader, device)
+    if isinstance(loader, StreamLoader):
+        if keep:
+            raise TrainingError(
+                "Learner: keep_on_device: expected data that fit, but a stream has no length; leave it out"
+            )
         return Streamed(loader, device)
     reason = _obstacle(loader, device, keep is None, room)
     if not reason:
@@ -165,7 +173,10 @@ def _obstacle(loader: DataLoader, device: Device, free: bool, room: int) -> str:
         return "they are not all in memory"
     if free and not loader.repeatable:
         return "the loader's transform may make something else of them each time (mapped makes the same)"
-    largest, total = _nbytes(loader, device)
+    first = loader.first()
+    if loader.pad_last or not isinstance(first, tuple):
+        return "their batches are dicts, or have a mask"
+    largest, total = _nbytes(len(loader.dataset), first, device)
     if device.largest is not None and largest > device.largest:
         return f"they take {largest:,} bytes, and a tensor of this device has {device.largest:,} at most"
     if free and total > room:
@@ -173,11 +184,20 @@ def _obstacle(loader: DataLoader, device: Device, free: bool, room: int) -> str:
     return ""
 
 
-def _nbytes(loader: DataLoader, device: Device) -> tuple[int, int]:
+def _nbytes(items: int, first: tuple[np.ndarray, ...], device: Device) -> tuple[int, int]:
     """Return the bytes that the largest array of the data set takes on the device, and those of all of them."""
-    arrays = keyed(loader.first()).values()
-    sizes = [_width(device) * len(loader.dataset) * math.prod(array.shape[1:]) for array in arrays]
+    sizes = [_width(device) * items * math.prod(array.shape[1:]) for array in first]
     return max(sizes), sum(sizes)
+
+
+def length(loader: Loader) -> int | None:
+    """Return the number of batches of an epoch, if it is known."""
+    return len(loader) if isinstance(loader, DataLoader) else None
+
+
+def items_in(loader: Loader) -> int | None:
+    """Return the number of items of an epoch, if it is known."""
+    return loader.items if isinstance(loader, DataLoader) else None
 
 
 def _width(device: Device) -> int:

@@ -13,9 +13,12 @@ from wgpu_nn.nn import Config
 from wgpu_nn.record import latest_checkpoint, save_module
 from wgpu_nn.train.checkpoint import Parts, Position, load_position, take_position
 from wgpu_nn.train.evaluation import Details
+from wgpu_nn.train.feed import Loader
 from wgpu_nn.train.folder import METRICS, MODEL, State, begin_run, found_in, make_writable, write_details, write_state
 from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.log import Log
+from wgpu_nn.train.samples import write_samples
+from wgpu_nn.train.step import StepFunction
 from wgpu_nn.train.writer import Writer
 
 
@@ -29,6 +32,7 @@ class Place:
     overwrite: bool = False
     keep: int = 2
     every: int | None = None
+    samples: int = 64
 
 
 class Journal:
@@ -94,6 +98,17 @@ class Journal:
         """Write the details of an epoch's metrics."""
         if self.folder is not None:
             write_details(self.folder, record.epoch, details, record.epoch if best is None else best.epoch)
+
+    def samples(self, step: StepFunction, valid: Loader | None, best: EpochRecord | None) -> None:
+        """Write some of the validation data's items that the best model gets wrong."""
+        if (
+            self._place is not None
+            and self._place.samples
+            and valid is not None
+            and best is not None
+            and not self._idle
+        ):
+            write_samples(self._place.folder, self._parts.model, step, valid, best, self._place.samples)
 
     def latest(self) -> Path | None:
         """Return the last checkpoint, once what is being written is there."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from wgpu_nn.data import ArrayDataset, DataLoader, Dataset
+from wgpu_nn.data import ArrayDataset, DataLoader, Dataset, StreamLoader
 from wgpu_nn.errors import ConfigError, TrainingError
 from wgpu_nn.metrics import Metric
 from wgpu_nn.nn import Config, Module
@@ -16,7 +16,7 @@ from wgpu_nn.optim import Optimizer, PlateauSchedule, Schedule
 from wgpu_nn.tensor import Device, Tensor
 from wgpu_nn.train.callbacks import Callback
 from wgpu_nn.train.evaluation import Evaluation, Prediction, Resting
-from wgpu_nn.train.feed import Streamed, feed
+from wgpu_nn.train.feed import Loader, Streamed, feed
 from wgpu_nn.train.history import monitor_of
 from wgpu_nn.train.journal import Place
 from wgpu_nn.train.preflight import check_labels, preflight
@@ -25,7 +25,7 @@ from wgpu_nn.train.session import Result, Session
 from wgpu_nn.train.settings import Rates, Settings
 from wgpu_nn.train.step import Batch, Clipping, Loss, Model, StepFunction, Training, device_of, supervised
 
-Data: TypeAlias = "DataLoader | Dataset | np.ndarray | tuple[np.ndarray, ...]"
+Data: TypeAlias = "Loader | Dataset[Any] | np.ndarray | tuple[np.ndarray, ...]"
 """A loader; or a data set or arrays, which are read in order, ITEMS at a time."""
 
 ITEMS = 256
@@ -109,13 +109,13 @@ class Learner:
             valid_device=valid_device,
             keep_on_device=keep_on_device,
         )
-        self._evaluations: dict[DataLoader, Evaluation] = {}
+        self._evaluations: dict[Loader, Evaluation] = {}
         self._predictions: dict[object, Prediction] = {}
 
     def fit(
         self,
-        train: DataLoader,
-        valid: DataLoader | None = None,
+        train: Loader,
+        valid: Loader | None = None,
         epochs: int = 1,
         *,
         run: str | Path | None = None,
@@ -124,13 +124,15 @@ class Learner:
         overwrite: bool = False,
         keep: int = 2,
         checkpoint_every: int | None = None,
+        samples: int = 64,
         show: Progress | None = None,
     ) -> Result:
         """Train until ``epochs`` epochs are complete, or until Ctrl-C; a second Ctrl-C raises KeyboardInterrupt.
 
         With a folder ``run`` it is written down there: config.json, run.json, metrics.jsonl (a line for each step and each
         epoch), details of metrics, checkpoints (the last ``keep`` and the best; one after every epoch, after every
-        ``checkpoint_every`` steps too if that is given, and where Ctrl-C stopped), and at the end model.safetensors.
+        ``checkpoint_every`` steps too if that is given, and where Ctrl-C stopped), and at the end model.safetensors and, of
+        class labels, samples.npz: up to ``samples`` items of ``valid`` that the best model gets wrong.
 
         ``config`` is whatever tells this run from others. With ``resume`` a run goes on from its last checkpoint, in the
         middle of an epoch too, and comes to the same weights, bit for bit, as if it had never stopped; only under an equal
@@ -147,7 +149,7 @@ class Learner:
             )
         if run is None and (resume or overwrite or checkpoint_every):
             raise ConfigError("fit: expected a folder to resume, overwrite or save in, got none; give run=folder")
-        place = None if run is None else Place(Path(run), config, resume, overwrite, keep, checkpoint_every)
+        place = None if run is None else Place(Path(run), config, resume, overwrite, keep, checkpoint_every, samples)
         return Session(self.settings, train, valid, epochs, place, Silent() if show is None else show).run()
 
     def evaluate(self, data: Data) -> dict[str, float]:
@@ -190,8 +192,8 @@ def _first(model: Module, batch: Batch) -> Tensor:
     return cast(Model, model).forward(batch[0])
 
 
-def _loader(data: Data) -> DataLoader:
-    if isinstance(data, DataLoader):
+def _loader(data: Data) -> Loader:
+    if isinstance(data, DataLoader | StreamLoader):
         return data
     if isinstance(data, np.ndarray):
         data = ArrayDataset(data)

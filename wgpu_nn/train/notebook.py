@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from html import escape
@@ -86,7 +87,7 @@ def page(records: list[EpochRecord], now: Snapshot | None, notes: list[str]) -> 
         )
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
     if now is not None:
-        done = now.batch / now.batches if now.testing is None else now.testing
+        done = now.batch / (now.batches or math.inf) if now.testing is None else now.testing
         memory = "" if now.gpu_bytes is None else f"  GPU {nbytes(now.gpu_bytes)}"
         parts.append(f"<progress value='{done:.4f}' max='1' style='width:20em'></progress>")
         parts.append(f"<div style='font-family:monospace'>{escape(line(now) + memory)}</div>")

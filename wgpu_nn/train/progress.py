@@ -25,7 +25,7 @@ class Snapshot:
     epoch: int
     epochs: int
     batch: int
-    batches: int
+    batches: int | None  # None of a stream, whose length nobody knows
     values: Mapping[str, float] = field(default_factory=dict[str, float])
     items_per_s: float = 0.0
     seconds_left: float | None = None
@@ -130,10 +130,15 @@ class Lines:
 
 def line(now: Snapshot) -> str:
     """Return a snapshot as a line: where, values, rate, pace, time left."""
-    doing = f"batch {now.batch}/{now.batches}" if now.testing is None else f"validation {now.testing:.0%}"
+    doing = place(now) if now.testing is None else f"validation {now.testing:.0%}"
     rate = "" if now.lr is None else f"  lr {number(now.lr)}"
     left = "" if now.seconds_left is None else f"  {span(now.seconds_left)} left"
     return f"epoch {now.epoch}/{now.epochs}  {doing}  {pairs(now.values)}{rate}  {now.items_per_s:,.0f} items/s{left}"
+
+
+def place(now: Snapshot) -> str:
+    """Return which batch it is: batch 45/141, or batch 45 of a stream."""
+    return f"batch {now.batch}" + (f"/{now.batches}" if now.batches else "")
 
 
 def row(record: EpochRecord) -> str:

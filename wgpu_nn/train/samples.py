@@ -8,21 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from wgpu_nn.data import DataLoader
 from wgpu_nn.nn import Module
 from wgpu_nn.record import checkpoint_at, load_checkpoint
 from wgpu_nn.record.module import from_arrays
 from wgpu_nn.tensor import Device, Tensor
-from wgpu_nn.train.feed import Streamed, keyed
+from wgpu_nn.train.feed import Loader, Streamed, keyed
 from wgpu_nn.train.folder import SAMPLES, write_arrays
 from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.step import Batch, StepFunction, checked, device_of
 
-MOST = 64
 
-
-def write_samples(folder: Path, model: Module, step: StepFunction, data: DataLoader, best: EpochRecord) -> None:
-    """Write samples.npz: up to MOST items of which the class of highest score is not the target, as of the ``best`` epoch.
+def write_samples(folder: Path, model: Module, step: StepFunction, data: Loader, best: EpochRecord, most: int) -> None:
+    """Write samples.npz: up to ``most`` items of which the class of highest score is not the target, as of the ``best`` epoch.
 
     ``inputs`` [n, ...], ``target`` [n], ``predicted`` [n], and ``score`` [n], the softmax of the predicted one. Nothing is
     written where outputs and targets are not those of classes, or the best epoch's checkpoint is gone.
@@ -32,7 +29,7 @@ def write_samples(folder: Path, model: Module, step: StepFunction, data: DataLoa
         return
     resting = model.valid()
     resting.load_state(from_arrays(load_checkpoint(found).tensors["model"]))
-    wrong = misclassified(lambda batch: _classes(step, resting, batch), data, device_of(resting))
+    wrong = misclassified(lambda batch: _classes(step, resting, batch), data, device_of(resting), most)
     if wrong:
         write_arrays(folder / SAMPLES, wrong)
 
@@ -40,8 +37,10 @@ def write_samples(folder: Path, model: Module, step: StepFunction, data: DataLoa
 Classes = tuple[np.ndarray, np.ndarray]  # scores [n, classes], targets [n]
 
 
-def misclassified(classify: Callable[[Batch], Classes | None], data: DataLoader, device: Device) -> dict[str, np.ndarray]:
-    """Return the first MOST items that ``classify`` gets wrong, as arrays by name; none where it knows no classes."""
+def misclassified(
+    classify: Callable[[Batch], Classes | None], data: Loader, device: Device, most: int
+) -> dict[str, np.ndarray]:
+    """Return the first ``most`` items that ``classify`` gets wrong, as arrays by name; none where it knows no classes."""
     parts: list[dict[str, np.ndarray]] = []
     count = 0
     with closing(Streamed(data, device).epoch(0)) as batches:
@@ -50,7 +49,7 @@ def misclassified(classify: Callable[[Batch], Classes | None], data: DataLoader,
             if found is None:
                 return {}
             scores, targets = found
-            wrong = np.flatnonzero(scores.argmax(1) != targets)[: MOST - count]
+            wrong = np.flatnonzero(scores.argmax(1) != targets)[: most - count]
             if not len(wrong):
                 continue
             shifted = np.exp(scores - scores.max(1, keepdims=True))
@@ -65,7 +64,7 @@ def misclassified(classify: Callable[[Batch], Classes | None], data: DataLoader,
                 }
             )
             count += len(wrong)
-            if count == MOST:
+            if count == most:
                 break
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from wgpu_nn.data import DataLoader
 from wgpu_nn.errors import TrainingError
 from wgpu_nn.train.checkpoint import Parts, Position
 from wgpu_nn.train.evaluation import Details, Evaluation, Resting, together
-from wgpu_nn.train.feed import KEPT_BYTES, Feed, Given, feed
+from wgpu_nn.train.feed import KEPT_BYTES, Feed, Given, Loader, feed, items_in, length
 from wgpu_nn.train.folder import facts_of
 from wgpu_nn.train.gauge import Gauge
 from wgpu_nn.train.history import EpochRecord
@@ -23,7 +22,6 @@ from wgpu_nn.train.journal import Journal, Place
 from wgpu_nn.train.ledger import Ledger
 from wgpu_nn.train.preflight import check_labels, preflight
 from wgpu_nn.train.progress import Progress, Snapshot
-from wgpu_nn.train.samples import write_samples
 from wgpu_nn.train.settings import Settings
 from wgpu_nn.train.step import Accumulator, device_of
 from wgpu_nn.train.totals import Statistics
@@ -51,8 +49,8 @@ class Session:
     def __init__(
         self,
         settings: Settings,
-        train: DataLoader,
-        valid: DataLoader | None,
+        train: Loader,
+        valid: Loader | None,
         epochs: int,
         place: Place | None,
         show: Progress,
@@ -170,8 +168,7 @@ class Session:
     def _end(self, stopped: bool) -> Result:
         """Wait for the last checkpoint, and write what a finished run has."""
         checkpoint = self._journal.finish()
-        if self.folder is not None and self.valid is not None and self.best is not None and not stopped:
-            write_samples(self.folder, self.model, self.settings.valid_step, self.valid, self.best)
+        self._journal.samples(self.settings.valid_step, self.valid, None if stopped else self.best)
         self._journal.state("stopped" if stopped else "done", self._stop or ("interrupted" if stopped else ""))
         interrupted = stopped and not self._stop
         return Result(interrupted, self.at.step, list(self.at.history), self.best, checkpoint, self._stop)
@@ -187,22 +184,21 @@ class Session:
         self._pace.start()
         self._gauge.start()
         with closing(self.train_feed.epoch(at.epoch, at.batch)) as batches:
-            for given, items in batches:
+            for (given, items), last in with_last(batches):
                 self._attend()
                 if self._skip:
                     break
-                self.take(given, items)
+                self.take(given, items, last)
                 if self._read(wait=False):
                     self._show.update(self._snapshot())
                     self._fresh = []
-                self._save_now_and_then()
+                self._save_now_and_then(last)
         self._read(wait=True)
         self._attend()
 
-    def take(self, given: Given, items: int) -> None:
-        """Train on one batch: a step of the optimizer, or a part of one."""
+    def take(self, given: Given, items: int, last: bool) -> None:
+        """Train on one batch, perhaps the ``last`` of the epoch: a step of the optimizer, or a part of one."""
         at, gathered = self.at, self._gathered
-        last = at.batch + 1 == len(self.train)
         self._set_rate(self.settings.rates.of_step(self.optimizer.steps))
         if gathered is not None and gathered.batches + 1 < self.settings.accumulate and not last:
             found = self._gather(given)
@@ -246,8 +242,8 @@ class Session:
                     self._interrupt.asked |= "q" in keys
                     time.sleep(0.05)
 
-    def _save_now_and_then(self) -> None:
-        if self._journal.due(self.at.step) and self._whole() and self.at.batch < len(self.train):
+    def _save_now_and_then(self, last: bool) -> None:
+        if self._journal.due(self.at.step) and self._whole() and not last:
             self._read(wait=True)
             self._journal.save(self.at, self.best)
 
@@ -282,13 +278,13 @@ class Session:
     def _evaluate(self) -> tuple[dict[str, float], Details]:
         if self._evaluation is None or self.valid is None:
             return {}, {}
-        batches, shown = len(self.valid), -math.inf
+        batches, shown = length(self.valid), -math.inf
 
         def each(done: int) -> None:
             nonlocal shown
             self._attend()
             if time.perf_counter() - shown >= READ_SECONDS:
-                self._show.update(self._snapshot(testing=done / batches))
+                self._show.update(self._snapshot(testing=done / batches if batches else 0.0))
                 shown = time.perf_counter()
 
         found, details = self._evaluation.run(each)
@@ -322,16 +318,16 @@ class Session:
 
     def _diverged(self, what: str, step: int) -> str:
         kept = self._journal.latest()
-        batch = self.at.batch - (self.at.step - step)
+        batch, batches = self.at.batch - (self.at.step - step), length(self.train)
         return (
-            f"fit: {what} at step {step} (epoch {self.at.epoch + 1}, batch {batch} of {len(self.train)}); "
+            f"fit: {what} at step {step} (epoch {self.at.epoch + 1}, batch {batch}{f' of {batches}' if batches else ''}); "
             f"{f'the last good checkpoint is {kept}' if kept else 'no checkpoint was taken yet'}; "
             "lower the learning rate, or look for bad values in the data"
         )
 
     def _snapshot(self, testing: float | None = None) -> Snapshot:
-        at, pace, batches = self.at, self._pace.per_second, len(self.train)
-        to_do = ((self.epochs - at.epoch) * batches - at.batch) * self.train.batch_size
+        at, pace, batches = self.at, self._pace.per_second, length(self.train)
+        to_do = None if batches is None else ((self.epochs - at.epoch) * batches - at.batch) * self.train.batch_size
         return Snapshot(
             epoch=at.epoch + 1,
             epochs=self.epochs,
@@ -339,7 +335,7 @@ class Session:
             batches=batches,
             values=at.sums.means() | self._ledger.totals.values(),
             items_per_s=pace,
-            seconds_left=to_do / pace if pace else None,
+            seconds_left=to_do / pace if pace and to_do is not None else None,
             testing=testing,
             lr=self.optimizer.lr,
             launches_per_step=self._gauge.launches(),
@@ -354,9 +350,23 @@ class Session:
             "optimizer": f"{type(self.optimizer).__name__}(lr={self.optimizer.lr})",
             "monitor": asdict(self.settings.monitor),
             "metrics": {m.name: m.better for m in self.settings.metrics},
-            "items": {name: len(split.dataset) for name, split in splits.items()},
+            "items": {name: items_in(split) for name, split in splits.items()},
             "epochs": self.epochs,
         }
+
+
+T = TypeVar("T")
+
+
+def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Yield each item with whether it is the last one; reads one ahead."""
+    before: list[T] = []
+    for item in items:
+        if before:
+            yield before.pop(), False
+        before.append(item)
+    if before:
+        yield before.pop(), True
 
 
 def _line(at: Position, step: int, value: StepValue) -> dict[str, Any]:
