@@ -19,6 +19,7 @@ TARGETS = {
     "software": Target(software=True, invocations=256, storage=16384),
     "gpu": Target(software=False, invocations=256, storage=16384),
 }
+LARGE = Target(software=False, invocations=256, storage=32768)  # whose workgroup memory has room for larger tiles
 
 
 class Plans:
@@ -63,10 +64,11 @@ class Plans:
 
 
 def plan_all() -> list[Plans]:
-    """Plan the whole case table, and what only long operands reach, for both kinds of adapters, and for both
+    """Plan the whole case table, and what only long operands reach, for all kinds of adapters, and for both
     ways to choose a variant."""
     out: list[Plans] = []
-    for target, tuned in ((TARGETS["software"], True), (TARGETS["gpu"], True), (TARGETS["gpu"], False)):
+    software, gpu = TARGETS["software"], TARGETS["gpu"]
+    for target, tuned in ((software, True), (gpu, True), (gpu, False), (LARGE, True)):
         plans = Plans(target, tuned)
         for case in CASES:
             plans.case(case)
@@ -74,6 +76,10 @@ def plan_all() -> list[Plans]:
         for op in ("sum", "argmax"):
             plans.run(op, [long], {"axes": (1,), "keepdim": False})
         plans.run("softmax", [long], {"axis": 1})
+        wide, filters = (plans.empty(shape, F32) for shape in ((4, 64, 32, 32), (64, 64, 3, 3)))
+        window = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+        plans.run("conv2d", [wide, filters], window)
+        plans.run("conv2d_weight_grad", [wide, wide], {**window, "shape": filters.shape})
         run_peak(plans, plans.empty((2,), F32), 5, plans.empty((70,), F32))
         out.append(plans)
     return out

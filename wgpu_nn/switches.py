@@ -71,6 +71,14 @@ capture = Switch("WGPU_NN_CAPTURE", True, "captured functions are traced and rep
 fusion = Switch(
     "WGPU_NN_FUSION", True, "captured functions are fused; off, they launch op by op and equal eager mode bit for bit"
 )
+half_sums = Switch(
+    "WGPU_NN_HALF_SUMS",
+    False,
+    "large products of f16 matrices are summed up in f16 as well, on GPUs: faster, with errors that grow as the inner size",
+)
+winograd = Switch(
+    "WGPU_NN_WINOGRAD", True, "wide 3 x 3 convolutions take fewer multiplications, with about twice the rounding errors"
+)
 autotune = Choice(
     "WGPU_NN_AUTOTUNE",
     {

@@ -101,3 +101,9 @@ def test_bad_input_is_one_line_that_says_what_to_give(
 def test_workgroup_sizes_are_products() -> None:
     code = "@compute @workgroup_size(SIDE * SIDE, 2u)\n// --- header: x\nconst SIDE = 8u;\nconst OTHER = 2.5;\n"
     assert explain.workgroup_of(code) == ("SIDE * SIDE, 2u", 128)
+
+
+def test_operands_in_halves_are_explained_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "add", "5", "70", "--half", "--adapter", "gpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "f16[5, 70]" in shown and "vec4<f16>" in shown and "One invocation" in shown and "enable" not in shown

@@ -7,19 +7,19 @@ import ast
 import re
 import textwrap
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wgpu_nn.cli.command import Command
 from wgpu_nn.cli.info import size as nbytes
-from wgpu_nn.dtype import BOOL, F32, DType
+from wgpu_nn.dtype import BOOL, F16, F32, DType
 from wgpu_nn.errors import AdapterError, ConfigError
 from wgpu_nn.ops import OPS, Category
 
 Shapes = list[tuple[tuple[int, ...], DType]]
 CONV = "N C H W OUT KERNEL [PAD]"
 # The portable limits of WebGPU (spec section 3.6.2), which every adapter keeps.
-PORTABLE = {"invocations": 256, "storage": 16384, "bindings": 8}
+PORTABLE: dict[str, Any] = {"invocations": 256, "storage": 16384, "bindings": 8}
 WIDTH = 110
 _CONSTANT = re.compile(r"^const (\w+)(?:\s*:\s*\w+)? = ([^;]+);", re.MULTILINE)
 _BINDING = re.compile(r"var<(?:storage, (\w+)|uniform)> (\w+): array<(.+)>;")
@@ -115,12 +115,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="software or gpu (with the limits that every adapter keeps), or an adapter's index or name (this machine's best)",
     )
     parser.add_argument("--eager", action="store_true", help="as eager mode launches it, not a captured step")
+    parser.add_argument("--half", action="store_true", help="with operands in f16")
     parser.add_argument("--wgsl", action="store_true", help="print the kernels' whole texts")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what would be launched."""
     asked = asked_of(args.op, args.sizes, args.axes)
+    if args.half:
+        asked = replace(asked, operands=[(shape, F16 if dtype == F32 else dtype) for shape, dtype in asked.operands])
     target, title = target_of(args.adapter)
     print("\n".join(explain(asked, target, title, args.eager, args.wgsl)))
     return 0
@@ -271,7 +274,7 @@ def buffers_of(code: str, views: Sequence[Any]) -> list[str]:
 
 def opening(text: str) -> str:
     """Return the sentence that a body opens with."""
-    return text.partition("\n// needs:")[0].replace("\n//", "").removeprefix("// ")
+    return text.removeprefix("enable f16; ").partition("\n// needs:")[0].replace("\n//", "").removeprefix("// ")
 
 
 COMMAND = Command(

@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
+from wgpu_nn.data.collate import stacked
 from wgpu_nn.data.sampling import shuffled
 from wgpu_nn.errors import DataError
 
@@ -169,7 +170,7 @@ class _Subset:
 
 
 class _Mapped:
-    """Items of another data set as a function makes them."""
+    """Items of another data set as a function makes them, many at once."""
 
     __slots__ = ("function", "source")
 
@@ -191,13 +192,37 @@ class _Mapped:
         return tuple(array[0, ...] for array in self.function(self.source[chosen.reshape(1)]))
 
 
-def mapped(dataset: Dataset[Item], function: Callable[[Item], Item]) -> Dataset[Item]:
+class _MappedEach:
+    """Items of another data set as a function makes them, one by one."""
+
+    __slots__ = ("function", "source")
+
+    def __init__(self, source: Dataset[Any], function: Callable[[Any], Any]) -> None:
+        self.source = source
+        self.function = function
+
+    @property
+    def in_memory(self) -> bool:
+        return in_memory(self.source)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: Index, /) -> Any:
+        chosen = np.asarray(index)
+        if chosen.ndim == 0:
+            return self.function(self.source[int(chosen)])
+        return stacked([self.function(self.source[i]) for i in chosen.tolist()])
+
+
+def mapped(dataset: Dataset[Any], function: Callable[[Any], Any], each: bool = False) -> Dataset[Any]:
     """Return the items of ``dataset`` as ``function`` makes them: cast, scaled, standardised.
 
-    It takes and returns stacks of items, ``[n, ...]``, and must make each item by itself and the same way each time, so
-    that a loop may call it once and keep the result. What draws random numbers is a loader's ``augment``.
+    It takes and returns stacks of items, ``[n, ...]``, or single items with ``each``, and must make each item by itself and
+    the same way each time, so that a loop may call it once and keep the result. What draws random numbers is a loader's
+    ``augment``.
     """
-    return _Mapped(dataset, function)
+    return _MappedEach(dataset, function) if each else _Mapped(dataset, function)
 
 
 def subset(dataset: Dataset[Any], indices: Sequence[int] | np.ndarray) -> Dataset[Any]:

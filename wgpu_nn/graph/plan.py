@@ -12,8 +12,9 @@ from wgpu_nn.gpu import Kernel
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import PLANNERS, Grid, Target, Template, View, Words, contiguous, copy, whole
 from wgpu_nn.kernels.plan import Candidate, Task
+from wgpu_nn.kernels.storage import stored
 from wgpu_nn.ops import Spec
-from wgpu_nn.shape import Shape, size
+from wgpu_nn.shape import Shape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +79,11 @@ class StaticSite:
         self.views: dict[Ref, View] = {}
 
     def empty(self, shape: Shape, dtype: DType) -> View:
-        return whole(shape, dtype, Slot("temp", 4 * size(shape)))
+        return whole(shape, dtype, Slot("temp", Spec(shape, dtype).nbytes))
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         if 0 not in grid:
-            kernel = template(key, words)
+            kernel = stored(template(key, words), views, self.target.halves)
             self.plan.dispatches.append(Dispatch(kernel, tuple(v.buffer for v in views), grid))
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
@@ -112,7 +113,7 @@ class StaticSite:
                 self.plan.consts[i.ref] = slot
                 view = View(slot, given.shape, given.strides, given.offset, given.dtype)
             else:
-                slot = self.homes.get(i.ref) or Slot(i.role, _nbytes(i.spec))
+                slot = self.homes.get(i.ref) or Slot(i.role, i.spec.nbytes)
                 view = whole(i.spec.shape, i.spec.dtype, slot)
                 (self.plan.args if i.role == "arg" else self.plan.states)[i.ref] = view.buffer
             self.views[i.ref] = view
@@ -139,10 +140,6 @@ class StaticSite:
         """Return where a result goes."""
         home = self.homes.get(ref)
         return self.empty(shape, dtype) if home is None else whole(shape, dtype, home)
-
-
-def _nbytes(spec: Spec) -> int:
-    return 4 * size(spec.shape)
 
 
 def plan_plainly(program: Program, constants: dict[Ref, View], target: Target, tuned: bool = False) -> Plan:

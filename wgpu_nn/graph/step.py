@@ -12,10 +12,9 @@ from wgpu_nn.gpu.pool import size_class
 from wgpu_nn.graph.plan import Dispatch, Plan, Slot
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
-from wgpu_nn.kernels.plan import ALIGNED, pack
+from wgpu_nn.kernels.plan import BINDING, pack
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
-BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
 SMALL = 1 << 16  # bytes of a slice that are copied rather than bound: a loop that walks along a tensor binds but once
 
 
@@ -55,7 +54,7 @@ class Step:
         slots = [v.buffer for v in self._plan.outputs]
         copied = {v.buffer for v, _ in self._plan.copies}
         for v in self._plan.outputs:
-            whole = v.contiguous and v.offset == 0 and v.buffer.parent is None and 4 * v.size == v.buffer.nbytes
+            whole = v.contiguous and v.offset == 0 and v.buffer.parent is None and v.nbytes == v.buffer.nbytes
             if v.buffer.role == "temp" and whole and slots.count(v.buffer) == 1 and v.buffer not in copied and v.size:
                 found[v.buffer] = v
         return found
@@ -145,18 +144,18 @@ class Step:
         after: list[Transfer] = []
         results: list[View] = []
         for v in self._plan.outputs:
-            buffer = self._gpu.pool.lease(4 * v.size)
+            buffer = self._gpu.pool.lease(v.nbytes)
             results.append(View(buffer, v.shape, v.strides, 0, v.dtype))
             if v.buffer in self._direct:
                 moved[v.buffer] = Segment(buffer, 0, buffer.block.size)
             elif v.size:
                 source = self._places.get(v.buffer) or moved[v.buffer]
-                start = Segment(source.buffer, source.offset + 4 * v.offset, 4 * v.size)
-                after.append(transfer(start, Segment(buffer, 0, 4 * v.size)))
+                start = Segment(source.buffer, source.offset + v.start, v.nbytes)
+                after.append(transfer(start, Segment(buffer, 0, v.nbytes)))
         after += self._copies  # behind the results, as one of these may be state before it is replaced
         for view, slot in self._late:
             source = moved[view.buffer]
-            start = Segment(source.buffer, source.offset + 4 * view.offset, 4 * view.size)
+            start = Segment(source.buffer, source.offset + view.start, view.nbytes)
             after.append(transfer(start, self._places[slot]))
         turn = self._runs % self._together
         self._runs += 1
@@ -173,12 +172,12 @@ class Step:
         of something, is copied."""
         buffer: Buffer = v.buffer
         walks = v.offset and slot.nbytes <= SMALL
-        if v.offset % ALIGNED == 0 and buffer.block.id not in self._blocks and not walks:
-            return Segment(buffer, 4 * v.offset, -(-slot.nbytes // 16) * 16 or 16)
+        if v.start % BINDING == 0 and buffer.block.id not in self._blocks and not walks:
+            return Segment(buffer, v.start, -(-slot.nbytes // 16) * 16 or 16)
         fresh = self._gpu.pool.lease(slot.nbytes)
         if slot.nbytes:
             copied = Segment(fresh, 0, slot.nbytes)
-            self._gpu.stream.copy(Segment(buffer, 4 * v.offset, slot.nbytes), copied)
+            self._gpu.stream.copy(Segment(buffer, v.start, slot.nbytes), copied)
         return Segment(fresh, 0, fresh.block.size)
 
     def _variant(self, moved: Mapping[Slot, Segment]) -> Replay:
@@ -195,4 +194,4 @@ class Step:
 
     def _segment(self, view: View) -> Segment:
         place = self._places[view.buffer]
-        return Segment(place.buffer, place.offset + 4 * view.offset, 4 * view.size)
+        return Segment(place.buffer, place.offset + view.start, view.nbytes)

@@ -85,7 +85,7 @@ def _tile(site: Site, rows: int, width: int) -> Tile | None:
     blocks = -(-width // 64)
     if site.target.software or site.target.invocations < TEAM:
         return None
-    if rows > 64 and blocks == 1 and site.target.storage >= BLOCK_BYTES:
+    if rows > 64 and site.target.storage >= BLOCK_BYTES:
         return Tile(128, 32, 1, blocks)
     for chunk, wide in ((32, 2), (16, 2), (32, 1), (16, 1)):
         if wide <= blocks and (2 + wide) * chunk * 17 * 16 <= site.target.storage:
@@ -282,7 +282,7 @@ def run_attention(site: Site, op: str, inputs: Sequence[Any], attrs: Mapping[str
         (tile is None or tile.rows == 128) and depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
     )
     workgroup = 32 if site.target.software else min(64, site.target.invocations)
-    key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.name if mask else "", quads, tile, workgroup)
+    key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.wide.name if mask else "", quads, tile, workgroup)
     if site.target.software:
         inner = -(-depth // 4) + (-(-values // 4) if "u" in ROLES[op] else 0) + -(-width // 4)
         _check_turns(op, -(-columns // 4) * (1 if by_row else group), inner + 1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from wgpu_nn.dtype import DTYPES
+from wgpu_nn.dtype import DTYPES, Kind
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.plan import Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import collapse
 
-_MISSING = {"f32": "nan()", "i32": "0", "bool": "0u"}
+_MISSING = {Kind.FLOAT: "nan()", Kind.INT: "0", Kind.BOOL: "0u"}
 
 
 class IndexKey(NamedTuple):
@@ -59,7 +59,7 @@ def gather_kernel(key: IndexKey, values: Words | None) -> Kernel:
         *coordinates(key.rank),
         f"    return Place({address('source', others)}, {address('index', every)});",
         "}",
-        f"fn missing() -> {element} {{ return {element}({_MISSING[key.dtype]}); }}",
+        f"fn missing() -> {element} {{ return {element}({_MISSING[DTYPES[key.dtype].kind]}); }}",
     ]
     header = "\n".join(
         [

@@ -43,7 +43,7 @@ def store(dtype: str, value: str) -> str:
 
 def from_word(dtype: str, word: str) -> str:
     """Return the WGSL that turns a parameter word into a value."""
-    return {"f32": f"bitcast<f32>({word})", "i32": f"bitcast<i32>({word})", "bool": f"({word} != 0u)"}[dtype]
+    return f"({word} != 0u)" if dtype == "bool" else f"bitcast<{value_type(dtype)}>({word})"
 
 
 @functools.cache
@@ -211,8 +211,8 @@ def copy(site: Site, x: View, out: View | None = None, part: bool = False) -> Vi
 
 
 def contiguous(site: Site, x: View) -> View:
-    """Return ``x`` itself if it is contiguous, else a copy that is."""
-    return x if x.contiguous else copy(site, x)
+    """Return ``x`` itself if it is contiguous from a whole word on, where buffers can be copied, else a copy that is."""
+    return x if x.contiguous and x.start % 4 == 0 else copy(site, x)
 
 
 def dense(site: Site, x: View) -> View:

@@ -128,7 +128,7 @@ def run_norm(
     op = op.removesuffix("_grad")
     if shared is None and not alone:
         flat = [v.seen((rows, length), (length, 1)) for v in xs[: 1 + grad]]
-        whole = out if end is None else site.empty(out.shape, xs[0].dtype)
+        whole = out if end is None else site.empty(out.shape, out.dtype.wide)
         _in_parts(site, op, grad, [*flat, *xs[1 + grad :]], attrs["epsilon"], whole.seen((rows, length), (length, 1)))
         if end is not None:
             run_reduce(site, "max", whole, (), out, None, end)
@@ -145,7 +145,7 @@ def run_norm(
 
 def _in_parts(site: Site, op: str, grad: bool, xs: Sequence[View], epsilon: float, out: View) -> None:
     """Plan rows of any length: statistics, normalised rows and results, each in launches of their own."""
-    x, f = xs[0], out.dtype
+    x, f = xs[0], out.dtype.wide
     rows, length = out.shape
     root = f"inverseSqrt(z + {literal(epsilon, 'f32')})"
     if op == "layer_norm":

@@ -18,7 +18,7 @@ Words = tuple[int, ...]
 # Makes a kernel's text from what distinguishes it, and from its sizes if those are to be constants.
 Template = Callable[[Any, "Words | None"], Kernel]
 
-ALIGNED = 64  # elements: WebGPU lets a binding start at multiples of 256 bytes
+BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
 MOST_GROUPS = 65535  # workgroups per dimension that every WebGPU device allows
 # NOTE: llvmpipe (Mesa 22) ends an invocation's loops, silently, after 65,535 iterations in all. Planners keep every
 # invocation of a software adapter below this.
@@ -49,6 +49,16 @@ class View:
         return size(self.shape)
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of the elements."""
+        return self.dtype.nbytes * self.size
+
+    @property
+    def start(self) -> int:
+        """The bytes before the first element."""
+        return self.dtype.nbytes * self.offset
+
+    @property
     def contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
         return self.strides == row_major(self.shape) or is_row_major(self.shape, self.strides)
@@ -73,6 +83,7 @@ class Target:
     invocations: int  # most per workgroup
     storage: int  # bytes of workgroup memory
     bindings: int = 8  # storage buffers per kernel; the default is what every WebGPU device has
+    halves: bool = True  # whether WGSL may have f16; see storage.py
 
     @property
     def workgroup(self) -> int:

@@ -103,7 +103,7 @@ def _elements(key: ReduceKey) -> tuple[list[tuple[str, str, str]], list[str]]:
     if key.start is None:
         stored = [("source", "r", f"vec4<{dtype.wgsl}>" if four else dtype.wgsl)]
         one = load("source", key.dtype, "at / 4u][at % 4u" if four else "at")
-        quad = "source[at / 4u]" if not truth else "select(vec4u(), vec4u(1u), source[at / 4u] != vec4u())"
+        quad = f"return {'select(vec4u(), vec4u(1u), source[at / 4u] != vec4u())' if truth else 'source[at / 4u]'};"
         lines: list[str] = []
     else:
         leaves = key.start.leaves
@@ -117,15 +117,13 @@ def _elements(key: ReduceKey) -> tuple[list[tuple[str, str, str]], list[str]]:
         places = [f"at / 4u + {leaf.offset // 4}u" for leaf in leaves]
         given = [load(names[n], leaves[n].dtype, f"{places[n]}][at % 4u") for n in wide]
         one = f"element({', '.join(['at', *given])})"
-        parts = [
-            ", ".join([f"at + {k}u", *(load(f"{names[n]}[{places[n]}]", leaves[n].dtype, f"{k}u") for n in wide)])
-            for k in range(4)
-        ]
+        vectors = "".join(f"let v{n} = {names[n]}[{places[n]}]; " for n in wide)
+        parts = [", ".join([f"at + {k}u", *(load(f"v{n}", leaves[n].dtype, f"{k}u") for n in wide)]) for k in range(4)]
         each = [_word(f"element({p})") if truth else f"element({p})" for p in parts]
-        quad = f"vec4({', '.join(each)})"
+        quad = f"{vectors}return vec4({', '.join(each)});"
     lines.append(f"fn value(at: u32) -> {kind} {{ return {_word(one) if truth else one}; }}")
     if four:
-        lines.append(f"fn values(at: u32) -> vec4<{kind}> {{ return {quad}; }}")
+        lines.append(f"fn values(at: u32) -> vec4<{kind}> {{ {quad} }}")
     return stored, lines
 
 
@@ -266,7 +264,7 @@ class _Fold:
 
     def _partial(self, x: View, shape: Shape) -> View:
         """Return memory for accumulators; its strides count these."""
-        memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype)
+        memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype.wide)
         return replace(memory, shape=shape, strides=row_major(shape))
 
     def _walk(self, x: View, axes: tuple[int, ...], others: tuple[int, ...]) -> _Walk:
@@ -311,7 +309,7 @@ class _Fold:
             if alone:
                 line = walk.kept[-1] % (4 * span) == 0 and self.op != "moments"  # which has pivots of one part alone
                 return _Way("reduce_columns_alone", 1, span, 4 if line else 1)
-            return _Way("reduce_columns", _column_lanes(walk.kept[-1] // span, self.site.tuned), span)
+            return _Way("reduce_columns", _column_lanes(walk, span, self.site.tuned), span)
         return _Way("reduce", 1, 1)
 
     def _slices(self, walk: _Walk, way: _Way) -> int:
@@ -357,6 +355,10 @@ def _row_lanes(walk: _Walk) -> int:
     return 256 if not walk.kept or length >= 1024 else 32 if length >= 128 else 8 if length >= 16 else 1
 
 
-def _column_lanes(parts: int, tuned: bool) -> int:
+def _column_lanes(walk: _Walk, span: int, tuned: bool) -> int:
     """Return how many invocations share a slice of a column: the more, the fewer neighbours there are."""
-    return 8 if parts >= 32 and tuned else 16 if parts >= 16 else 64 if parts >= 4 else 256
+    parts = walk.kept[-1] // span
+    if parts < 32 or not tuned:
+        return 16 if parts >= 16 else 64 if parts >= 4 else 256
+    # Long columns that are many, but too few to fill a GPU: shared by so many they need no second pass.
+    return 128 if 256 <= size(walk.kept) // span <= 1024 and 2048 <= size(walk.folded) <= 8192 else 8

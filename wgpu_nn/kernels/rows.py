@@ -118,12 +118,12 @@ def run_rows(site: Site, op: str, x: View, axis: int, out: View, end: Finish | N
 def _in_parts(site: Site, op: str, x: View, axis: int, out: View, end: Finish | None) -> None:
     """Plan a softmax as maximum, exponential, sum and result, each a launch of its own: rows of any length."""
     kept = reduced(x.shape, (axis,), keepdim=True)
-    top, total = site.empty(kept, x.dtype), site.empty(kept, x.dtype)
+    top, total = (site.empty(kept, x.dtype.wide) for _ in range(2))
     run_reduce(site, "max", x, (axis,), top)
-    scaled = site.empty(x.shape, x.dtype)
+    scaled = site.empty(x.shape, x.dtype.wide)
     plan_map(site, "exp_nan(x - y)", [x.dtype] * 2, [x, top], scaled)
     run_reduce(site, "sum", scaled, (axis,), total)
-    result = out if end is None else site.empty(out.shape, x.dtype)
+    result = out if end is None else site.empty(out.shape, x.dtype.wide)
     if op == "softmax":
         plan_map(site, "x / y", [x.dtype] * 2, [scaled, total], result)
     else:

@@ -134,7 +134,7 @@ def _by_target(site: Site, x: View, index: View, source: View, axis: int, out: V
     site.launch(bounds_kernel, workgroup, values, [keys, bounds], grid(-(-bounds.size // workgroup)))
 
     block = max(32, 1 << (senders.bit_length() // 2))
-    sums = site.empty((-(-senders // block), columns), x.dtype)
+    sums = site.empty((-(-senders // block), columns), x.dtype.wide)
     sizes, (steps,) = collapse(tuple(index.shape[d] for d in others), [tuple(source.strides[d] for d in others)])
     order_pitch = 0 if shared else pitch
     key = IndexKey(x.dtype.name, len(sizes), axis, workgroup)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 
-from wgpu_nn.dtype import Scalar
+from wgpu_nn.dtype import Float, Scalar
 from wgpu_nn.errors import RecordError, TrainingError
 from wgpu_nn.nn import Module, Param
 from wgpu_nn.tensor import Cell, Gradients, Tensor, host_numbers, zeros, zeros_like
@@ -54,10 +54,12 @@ class Optimizer(abc.ABC):
             if cells is None:
                 # A captured step must find them as state: they are made outside of its trace.
                 with device.untraced():
-                    start = self.init_single(zeros(param.shape, device))
+                    # In f32 for halves too: what is kept from step to step would be lost in their rounding.
+                    start = self.init_single(zeros(param.shape, device, dtype=device.backend.dtypes[Float]))
                 cells = self._cells[name] = {slot: Cell(t) for slot, t in start.items()}
             state = {slot: cell.value for slot, cell in cells.items()}
-            new, changed = self.apply_single(param.value.inner(), g, state, hyper)
+            p, g = (t.cast(t.dtype.wide) for t in (param.value.inner(), g))
+            new, changed = self.apply_single(p, g, state, hyper)
             for slot, t in changed.items():
                 cells[slot].value = t
             param.value = new.to(param.device)

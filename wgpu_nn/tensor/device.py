@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wgpu_nn.autodiff import Autodiff
 from wgpu_nn.backends.base import Backend
 from wgpu_nn.backends.numpy import Numpy
-from wgpu_nn.dtype import F32, F64, DType, Kind
+from wgpu_nn.dtype import F16, F32, F64, DType, Float, Kind
 from wgpu_nn.errors import AdapterError, DeviceError
 
 if TYPE_CHECKING:
@@ -40,11 +40,15 @@ class Device:
     ``Device()`` is the best GPU of the machine, or the software adapter where there is none. ``Device("wgpu:1")`` and
     ``Device("wgpu:nvidia")`` name an adapter by index or by part of its name, ``Device("numpy")`` is the CPU through
     NumPy, and ``Device("numpy:f64")`` the same in double precision. ``device.autodiff()`` records gradients.
+
+    ``float_dtype=float16`` lets Floats that are made here, parameters of modules included, be halves. It is no other
+    place: tensors of both mix. Halves take two bytes an element; all is computed in f32, and rounded where it is stored.
+    On a GPU without WGSL's f16 single ones are stored by atomics: slower, and of the same bits.
     """
 
-    __slots__ = ("backend", "rng")
+    __slots__ = ("backend", "float_dtype", "rng")
 
-    def __init__(self, name: str = "wgpu") -> None:
+    def __init__(self, name: str = "wgpu", float_dtype: DType | None = None) -> None:
         kind, _, which = name.partition(":")
         if kind in ("wgpu", "gpu"):
             self.backend, self.rng = _wgpu(which or None)
@@ -52,23 +56,25 @@ class Device:
             self.backend, self.rng = _numpy(which)
         else:
             raise DeviceError(f"device: expected wgpu, wgpu:<index or name>, numpy or numpy:f64, got {name!r}")
+        self.float_dtype = _float_of(self.backend, float_dtype)
 
     @classmethod
-    def of(cls, backend: Backend, rng: Rng | None = None) -> Device:
+    def of(cls, backend: Backend, rng: Rng | None = None, float_dtype: DType | None = None) -> Device:
         """Return the device of a backend made by hand."""
         device = cls.__new__(cls)
         device.backend, device.rng = backend, Rng() if rng is None else rng
+        device.float_dtype = _float_of(backend, float_dtype)
         return device
 
     def autodiff(self) -> Device:
         """Return the device that records gradients of what runs here; tensors move between the two without a copy."""
-        return Device.of(_autodiff(self.backend), self.rng)
+        return Device.of(_autodiff(self.backend), self.rng, self.float_dtype)
 
     def inner(self) -> Device:
         """Return the device below one that records gradients."""
         if not isinstance(self.backend, Autodiff):
             raise DeviceError(f"inner: expected an autodiff device, got {self}; make one with .autodiff()")
-        return Device.of(self.backend.inner, self.rng)
+        return Device.of(self.backend.inner, self.rng, self.float_dtype)
 
     @property
     def is_autodiff(self) -> bool:
@@ -103,7 +109,7 @@ class Device:
 
     def dtype(self, kind: Kind) -> DType:
         """Return the element type that this device gives to ``kind``."""
-        return self.backend.dtypes[kind]
+        return self.float_dtype if kind is Float else self.backend.dtypes[kind]
 
     def seed(self, seed: int) -> None:
         """Start the device's random sequence anew."""
@@ -127,7 +133,15 @@ class Device:
         return hash(id(self.backend))
 
     def __repr__(self) -> str:
-        return f"Device({self.backend.name})"
+        return f"Device({self.backend.name}{', f16' if self.float_dtype == F16 else ''})"
+
+
+def _float_of(backend: Backend, wanted: DType | None) -> DType:
+    """Return the element type of Floats that are made on a device: the backend's own, or f16."""
+    own = backend.dtypes[Float]
+    if wanted not in (None, own, F16):
+        raise DeviceError(f"device: expected float_dtype {own} or f16, got {wanted}")
+    return wanted or own
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, cast, runtime_checkable
 
+from wgpu_nn.dtype import Float
 from wgpu_nn.errors import ConfigError, TrainingError
 from wgpu_nn.nn import Module
 from wgpu_nn.optim import Optimizer
@@ -132,7 +133,7 @@ class Accumulator:
             cell = self._cells.get(name)
             if cell is None:
                 with g.device.untraced():  # a captured step must find it as state
-                    cell = self._cells[name] = Cell(zeros(value.shape, g.device))
+                    cell = self._cells[name] = Cell(zeros(value.shape, g.device, dtype=g.device.backend.dtypes[Float]))
             cell.value = cell.value + g
 
     def take(self, model: Module, grads: Gradients, device: Device) -> Gradients:
@@ -143,7 +144,7 @@ class Accumulator:
             cell = self._cells.get(name)
             if cell is not None:
                 g = (g + cell.value) * share
-                cell.value = zeros(value.shape, g.device)
+                cell.value = zeros(value.shape, g.device, dtype=g.device.backend.dtypes[Float])
             mean.append((value, g))
         return Gradients.of(mean)
 
