@@ -91,9 +91,9 @@ class LossScale:
         scale = self._scale.value
         grads = grads.map(lambda g: g.float() / scale)
         finite = _finite(grads)
+        optimizer.prepare(model, grads)
         cells: list[Cell] = [*(p for p in model.params() if p.trainable), *optimizer.cells()]
         before = [(cell, _below(cell.value)) for cell in cells]
-        # Zeros leave state that a first step makes at its start.
         optimizer.step(model, grads.map(lambda g: finite.where(g, 0.0)))
         for cell, old in before:
             cell.value = finite.where(_below(cell.value), old).to(cell.device)
@@ -113,8 +113,8 @@ def _below(x: Tensor) -> Tensor:
 
 
 def _finite(grads: Gradients) -> Tensor:
-    """[] Bool: whether no element of any gradient is infinite or NaN."""
-    found = [g.abs().max() for g in grads]
+    """[] Bool: whether no element of any gradient is NaN or beyond 1.8e19, whose square is infinite."""
+    found = [g.square().max() for g in grads]  # fused, where abs, being light, would be stored on its own
     if not found:
         raise TrainingError("loss scale: expected gradients, got none; compute the loss with this model")
     top = found[0]
