@@ -57,7 +57,7 @@ def draw(
         page: Any = plt.figure(figsize=(11, 9.4), dpi=150, layout="constrained")
         page.get_layout_engine().set(w_pad=0.045, h_pad=0.05, wspace=0, hspace=0.02)
         parts = page.subfigures(3, 1, height_ratios=[4.4, RIGHT_ROWS + 0.6, WRONG_ROWS + 0.6])
-        _title(parts[0], f"{last.test_accuracy:.1%} of the test digits are right after epoch {last.epoch}", size=17)
+        _title(parts[0], f"{last.valid['accuracy']:.1%} of the test digits are right after epoch {last.epoch}", size=17)
         left, right = parts[0].subplots(1, 2)
         _curves(left, "Loss", history, "loss", "upper right")
         _curves(right, "Accuracy", history, "accuracy", "lower right")
@@ -79,7 +79,7 @@ def _title(page: Any, text: str, size: int = 13) -> None:
 def _curves(axes: Any, title: str, history: Sequence[EpochRecord], what: str, corner: str) -> None:
     epochs = [record.epoch for record in history]
     for name, colour in (("train", TRAIN), ("test", TEST)):
-        values = [getattr(record, f"{name}_{what}") for record in history]
+        values = [(record.train if name == "train" else record.valid)[what] for record in history]
         axes.plot(epochs, values, color=colour, label=name)
     axes.set_title(title, fontsize=12)
     axes.set_xlabel("epoch")

@@ -18,10 +18,11 @@ from pydantic import Field
 from wgpu_nn import Config, Device, switches, tensor
 from wgpu_nn.data import ArrayDataset, DataLoader, Digits, fetch_mnist, load_mnist, mapped
 from wgpu_nn.errors import WgpuNNError
+from wgpu_nn.metrics import Accuracy
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import CrossEntropyLossConfig
-from wgpu_nn.optim import AdamConfig
-from wgpu_nn.train import Trainer, holds_run, progress, read_log
+from wgpu_nn.optim import AdamConfig, ExponentialSchedule
+from wgpu_nn.train import Learner, holds_run, progress, read_log
 
 DIGITS = Path(__file__).with_name("mnist10k.npz")
 
@@ -57,28 +58,33 @@ def train(args: argparse.Namespace) -> int:
     train_set, test_set = (mapped(ArrayDataset(*part), prepared) for part in ((x, y), (x_test, y_test)))
     device.seed(recipe.seed)  # weights and dropout
     model = recipe.model.init(device.autodiff())
-    trainer = Trainer(
-        model,
-        recipe.optimizer.init(),
-        CrossEntropyLossConfig().init(),
-        DataLoader(train_set, recipe.batch_size, shuffle=True, seed=recipe.seed),
-        DataLoader(test_set, 250, shuffle=False, seed=0),
-        args.out,
-        recipe,
-        rate=lambda epoch: recipe.optimizer.lr * recipe.decay**epoch,
-    )
+    rate = ExponentialSchedule(recipe.optimizer.lr, recipe.decay)
+    loss, metrics = CrossEntropyLossConfig().init(), [Accuracy()]
+    optim = recipe.optimizer.init()
+    learner = Learner(model, optim, loss, metrics, monitor="accuracy", schedule=rate, schedule_by="epoch")
+    train_data = DataLoader(train_set, recipe.batch_size, shuffle=True, seed=recipe.seed)
+    test_data = DataLoader(test_set, 250, shuffle=False, seed=0)
     adapter = "CPU, through NumPy" if args.device.startswith(("numpy", "cpu")) else device.gpu.adapter
     print(f"device: {adapter}\ndata: {len(x):,} digits to train, {len(x_test):,} to test\n{model}\n", flush=True)
 
     done = is_done(args, recipe)
     if done:
         print(f"{args.out} holds this very run; --overwrite trains it again")
-    result = trainer.fit(args.epochs, resume=args.resume or done, overwrite=args.overwrite, progress=progress())
+    result = learner.fit(
+        train_data,
+        test_data,
+        args.epochs,
+        run=args.out,
+        config=recipe,
+        resume=args.resume or done,
+        overwrite=args.overwrite,
+        show=progress(),
+    )
 
     if result.best is not None:
         scores = model.valid().forward(tensor(recipe.standardise(x_test[:1000] / 255), device))
         figure.draw(args.out / "figure.png", result.history, x_test[:1000], y_test[:1000], scores.softmax(1).numpy())
-        print(f"best: {result.best.test_accuracy:.2%} on the test digits, after epoch {result.best.epoch}")
+        print(f"best: {result.best.valid['accuracy']:.2%} on the test digits, after epoch {result.best.epoch}")
     if result.interrupted:
         instead = " in place of --overwrite" if args.overwrite else ""
         print(f"stopped and saved at step {result.step}; to go on, give the same command with --resume{instead}")

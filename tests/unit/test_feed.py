@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wgpu_nn import Config, Device
+from tests.trial import Trial
+from wgpu_nn import Config, Device, Tensor
 from wgpu_nn.data import ArrayDataset, DataLoader, Dataset, in_memory, mapped, split, subset
 from wgpu_nn.errors import DataError, OutOfMemoryError, TrainingError
 from wgpu_nn.nn import CrossEntropyLossConfig, LinearConfig
 from wgpu_nn.optim import SgdConfig
-from wgpu_nn.train import Lines, Trainer, read_log
+from wgpu_nn.train import Learner, Lines, read_log
 from wgpu_nn.train import feed as feeds
 from wgpu_nn.train.feed import Feed, feed
 
@@ -40,7 +41,7 @@ def loader(dataset: Dataset, **given: Any) -> DataLoader:
 def batches(source: Feed, epoch: int, start: int = 0) -> list[tuple[list[Any], list[int], int]]:
     found: list[tuple[list[Any], list[int], int]] = []
     for given_, items in source.epoch(epoch, start):
-        x, y = source.batch(given_)
+        x, y = cast(tuple[Tensor, Tensor], source.batch(given_))
         found.append((x.tolist(), y.tolist(), items))
     return found
 
@@ -158,32 +159,38 @@ class Recipe(Config):
     lr: float = 0.1
 
 
-def trainer(run: Path, train: DataLoader, test: DataLoader, **more: Any) -> Trainer:
+def trial(run: Path, train: DataLoader, valid: DataLoader, **more: Any) -> Trial:
     CPU.seed(1)
     model = LinearConfig(3, 40).init(CPU.autodiff())
-    return Trainer(model, SgdConfig(lr=0.1).init(), CrossEntropyLossConfig().init(), train, test, run, Recipe(), **more)
+    learner = Learner(model, SgdConfig(lr=0.1).init(), CrossEntropyLossConfig().init(), **more)
+    return Trial(learner, train, valid, run, Recipe())
 
 
 def test_a_run_notes_which_data_are_uploaded_and_why(tmp_path: Path):
     good, bad = loader(mapped(counting(10), doubled)), loader(counting(10), transform=doubled)
-    for train, test, keep, names in (
-        (bad, bad, None, "training and test data do not"),
-        (good, bad, None, "test data do not"),
+    for train, valid, keep, names in (
+        (bad, bad, None, "training and validation data do not"),
+        (good, bad, None, "validation data do not"),
         (bad, good, None, "training data do not"),
         (good, good, None, None),
         (bad, bad, False, None),
         (bad, bad, True, None),
     ):
         out = io.StringIO()
-        trainer(tmp_path, train, test, keep_on_device=keep).fit(1, overwrite=True, progress=Lines(out))
+        trial(tmp_path, train, valid, keep_on_device=keep).fit(1, overwrite=True, show=Lines(out))
         first = out.getvalue().splitlines()[0]
         assert (first.startswith(names) and "transform" in first) if names else first.startswith("epoch ")
 
 
-def test_training_data_go_before_test_data_where_there_is_room_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("wgpu_nn.train.loop.KEPT_BYTES", 200)
-    made = trainer(tmp_path, loader(mapped(counting(10), doubled)), loader(mapped(counting(3), doubled)))
-    assert made.train_feed.nbytes == 160 and "take 48 bytes, and 40 are left" in made.test_feed.reason
+def test_training_data_go_before_validation_data_where_there_is_room_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wgpu_nn.train.session.KEPT_BYTES", 200)
+    made = trial(tmp_path, loader(mapped(counting(10), doubled)), loader(mapped(counting(3), doubled)))
+    made.fit(1)
+    session = made.session
+    assert session.valid_feed is not None
+    assert session.train_feed.nbytes == 160 and "take 48 bytes, and 40 are left" in session.valid_feed.reason
 
 
 @pytest.mark.parametrize("keep", [None, False])
@@ -192,7 +199,7 @@ def test_a_bad_item_is_found_at_its_step_however_late_its_loss_is_read(tmp_path:
     x = np.ones((23, 3), np.float32)
     made = loader(ArrayDataset(x, np.arange(23)))
     x[made.order(0)[4 * step - 2]] = math.nan
-    bad = trainer(tmp_path, made, loader(counting(10)), keep_on_device=keep)
+    bad = trial(tmp_path, made, loader(mapped(counting(10), doubled)), keep_on_device=keep)
     with pytest.raises(TrainingError, match=rf"nan at step {step} \(epoch 1, batch {step} of 6\)"):
         bad.fit(1)
     assert [line["step"] for line in read_log(tmp_path / "metrics.jsonl")] == list(range(1, step))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from wgpu_nn.data import ArrayDataset, DataLoader
 from wgpu_nn.errors import DataError, RecordError
 from wgpu_nn.nn import DropoutConfig, Linear, LinearConfig
 from wgpu_nn.record import load_module, save_module
-from wgpu_nn.train import EpochRecord, Lines, Snapshot, metrics, progress, read_log
+from wgpu_nn.train import EpochRecord, Lines, Snapshot, progress, read_log, window
 from wgpu_nn.train.log import Log
-from wgpu_nn.train.metrics import StepValue, Sums, Window
+from wgpu_nn.train.window import StepValue, Sums, Window
 
 
 def layer(device: Device, width: int = 10) -> Linear:
@@ -83,7 +84,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
     """Lets all reads of the CPU come late; they are listed in order, losses and counts by turns."""
-    monkeypatch.setattr(metrics, "READ_SECONDS", 1e9)
+    monkeypatch.setattr(window, "READ_SECONDS", 1e9)
     open_reads: list[Slow] = []
 
     def later(self: object, handle: np.ndarray) -> Slow:
@@ -94,54 +95,53 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
     return open_reads
 
 
-def put(window: Window, i: int) -> list[StepValue]:
+def put(made: Window, i: int) -> list[StepValue]:
     """Put down step ``i``, and return what comes of the steps before."""
     device = Device("numpy")
-    window.put(tensor(0.5 * i, device), tensor(i, device))
-    window.note(7)
-    return window.turn()
+    made.put({"loss": tensor(0.5 * i, device), "other": tensor(float(i), device)})
+    made.note(7, 0.1)
+    return made.turn()
 
 
 def steps(*numbers: int) -> list[StepValue]:
-    return [StepValue(0.5 * i, i, 7) for i in numbers]
+    return [StepValue({"loss": 0.5 * i, "other": i}, 7, 0.1) for i in numbers]
 
 
 def test_a_window_gives_back_what_was_put_in_when_it_has_come(slow: list[Slow]):
-    window = Window(Device("numpy"), room=3)
-    assert window.read() == []
-    window.clear()
-    assert put(window, 0) == [] and len(slow) == 2  # the first step is asked for at once
-    assert put(window, 1) == [] and len(slow) == 2 and window.unread == 2
+    made = Window(Device("numpy"), room=3)
+    assert made.read() == []
+    made.clear()
+    assert put(made, 0) == [] and len(slow) == 2  # the first step is asked for at once
+    assert put(made, 1) == [] and len(slow) == 2 and made.unread == 2
     for read in slow:
         read.here = True
-    assert put(window, 2) == steps(0) and len(slow) == 2 and window.unread == 2
-    assert put(window, 3) == [] and len(slow) == 4  # no room left: asked for the three
-    assert put(window, 4) == [] and put(window, 5) == []
+    assert put(made, 2) == steps(0) and len(slow) == 2 and made.unread == 2
+    assert put(made, 3) == [] and len(slow) == 4  # no room left: asked for the three
+    assert put(made, 4) == [] and put(made, 5) == []
     assert not any(read.waited for read in slow)
-    assert window.read() == steps(1, 2, 3, 4, 5) and window.unread == 0 and window.read() == []
+    assert made.read() == steps(1, 2, 3, 4, 5) and made.unread == 0 and made.read() == []
 
 
 def test_a_window_without_room_waits_for_the_read_before(slow: list[Slow]):
-    window = Window(Device("numpy"), room=2)
+    made = Window(Device("numpy"), room=2)
     for i in (0, 1):
-        assert put(window, i) == []
-    assert put(window, 2) == steps(0) and slow[0].waited
-    assert put(window, 3) == [] and window.unread == 3
-    assert put(window, 4) == steps(1, 2) and len(slow) == 6
+        assert put(made, i) == []
+    assert put(made, 2) == steps(0) and slow[0].waited
+    assert put(made, 3) == [] and made.unread == 3
+    assert put(made, 4) == steps(1, 2) and len(slow) == 6
 
 
 def test_a_cleared_window_forgets_what_is_under_way(slow: list[Slow]):
-    window = Window(Device("numpy"), room=3)
+    made = Window(Device("numpy"), room=3)
     for i in range(3):
-        put(window, i)
-    window.clear()
-    assert window.unread == 0 and put(window, 9) == []
-    assert window.read() == steps(9)
+        put(made, i)
+    made.clear()
+    assert made.unread == 0 and put(made, 9) == []
+    assert made.read() == steps(9)
 
 
 def test_means_over_nothing_are_nan():
-    empty = Sums().metrics()
-    assert math.isnan(empty.loss) and math.isnan(empty.accuracy) and empty.items == 0
+    assert math.isnan(Sums().means()["loss"])
 
 
 def test_a_log_that_is_none_is_a_record_error(tmp_path: Path):
@@ -161,13 +161,13 @@ class Terminal(io.StringIO):
         return True
 
 
-NOW = Snapshot(2, 10, 45, 141, 0.83124, 0.731, 1412.4, 130.2)
-RECORD = EpochRecord(2, 282, 0.3, 0.905, 0.2, 0.928, 65.0, 1466.1)
+NOW = Snapshot(2, 10, 45, 141, {"loss": 0.83124, "accuracy": 0.731}, 1412.4, 130.2, lr=0.001)
+RECORD = EpochRecord(2, 282, {"loss": 0.3, "accuracy": 0.905}, {"loss": 0.2}, 0.001, 65.0, 1466.1)
 
 
 def shown(out: io.StringIO) -> str:
     show = progress(out)
-    show.begin()
+    show.begin({"accuracy": "higher"})
     for _ in range(3):
         show.update(NOW)
     show.epoch(RECORD)
@@ -178,19 +178,19 @@ def shown(out: io.StringIO) -> str:
 
 def test_without_a_terminal_progress_is_a_line_now_and_then():
     assert shown(io.StringIO()).splitlines() == [
-        "epoch 2/10  batch 45/141  loss 0.8312  acc 73.10%  1,412 images/s  2:10 min left",
-        "  epoch  train loss  train acc   test loss   test acc      time   images/s",
-        "      2      0.3000     90.50%      0.2000     92.80%  1:05 min      1,466",
+        "epoch 2/10  batch 45/141  loss 0.8312  accuracy 0.7310  lr 0.0010  1,412 items/s  2:10 min left",
+        "epoch 2 done  |  train loss 0.3000  accuracy 0.9050  |  valid loss 0.2000  |  1:05 min, 1,466 items/s",
         "[note]",
     ]
 
 
-def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch):
+def test_on_a_terminal_progress_is_a_dashboard(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     text = shown(Terminal())
-    assert "epoch 2/10" in text and "━" in text and "2:10 min left" in text and "\x1b" in text
-    assert "[note]" in text and "92.80%" in text
+    for part in ("2/10", "batch 45/141", "2:10 min left", "0.8312", "lr 0.0010", "━", "\x1b", "[note]", "Ctrl-C saves"):
+        assert part in text, part
+    assert "epoch   2" in text and "0.9050" in text
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
@@ -202,5 +202,6 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch):
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.delitem(sys.modules, "wgpu_nn.train.dashboard", raising=False)
     assert isinstance(progress(Terminal()), Lines)
     assert "\x1b" not in shown(Terminal())

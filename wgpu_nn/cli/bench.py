@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 
-from wgpu_nn.bench import accuracy, ops, step
+from wgpu_nn.bench import accuracy, learner, ops, step
 from wgpu_nn.cli.command import Command
 
 BENCHMARKS: tuple[Command, ...] = (
@@ -16,6 +16,13 @@ BENCHMARKS: tuple[Command, ...] = (
         "run in the same run, by turns, in processes of their own, and on the devices that they choose.",
         arguments=step.arguments,
         run=step.run,
+    ),
+    Command(
+        name="learner",
+        help="the Learner against a loop written by hand",
+        description="Time epochs of the Learner, its dashboard on, and of a captured loop written by hand, by turns.",
+        arguments=learner.arguments,
+        run=learner.run,
     ),
     *(
         Command(

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,7 @@ from wgpu_nn.errors import RecordError
 from wgpu_nn.files import sync_directory, write_atomic
 from wgpu_nn.record.tensors import load_tensors, save_tensors
 
-__all__ = ["Checkpoint", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "checkpoint_at", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = 1
 # A step saved twice in a run (after a resume from an older one) gets a suffix: there is no atomic swap of directories.
@@ -51,8 +51,9 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, np.ndarray]],
     state: Mapping[str, Any],
     keep: int = 2,
+    spared: Collection[int] = (),
 ) -> Path:
-    """Write a checkpoint, remove all but the ``keep`` newest, and return the new one's directory.
+    """Write a checkpoint, remove all but the ``keep`` newest and those of ``spared`` steps, and return its directory.
 
     ``tensors`` maps groups ("model", "optimizer") to named arrays; ``state`` holds what JSON can hold (tuples come back
     as lists, NaN and the infinities are kept). Newest means written last, whatever its step. Raises RecordError when
@@ -81,6 +82,8 @@ def save_checkpoint(
         os.rename(temporary, target)
         sync_directory(run)
         for _, old in _complete(run)[keep:]:
+            if step_of(old) in spared:
+                continue
             with contextlib.suppress(OSError):  # the new one is safe; an old one too many is no failure
                 os.rename(old, run / f"{_DEBRIS}{old.name}.{secrets.token_hex(4)}.old")
         _remove_debris(run)
@@ -133,6 +136,19 @@ def latest_checkpoint(run_dir: str | os.PathLike[str]) -> Path | None:
     Complete means that all files are there in their full sizes; ``load_checkpoint`` checks the bytes too.
     """
     return next((path for _, path in _complete(Path(run_dir))), None)
+
+
+def step_of(path: Path) -> int:
+    """Return the step in the name of a checkpoint's directory."""
+    found = _NAME.fullmatch(path.name)
+    if found is None:
+        raise RecordError(f"checkpoint: expected a directory named checkpoint-<step>, got {path}; is it one of ours?")
+    return int(found[1])
+
+
+def checkpoint_at(run_dir: str | os.PathLike[str], step: int) -> Path | None:
+    """Return the directory of the complete checkpoint of ``step`` in a run, the last written of several, or None."""
+    return next((path for _, path in _complete(Path(run_dir)) if step_of(path) == step), None)
 
 
 def _complete(run: Path) -> list[tuple[int, Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from wgpu_nn.autodiff import Node, Tracked
@@ -19,6 +19,19 @@ class Gradients:
 
     def __init__(self, found: Mapping[Node, Tensor]) -> None:
         self._found = dict(found)
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> Gradients:
+        """Return gradients made by hand, from leaves with their gradients; other tensors than leaves raise GradientError."""
+        found: dict[Node, Tensor] = {}
+        for leaf, g in pairs:
+            node = cls._node(leaf)
+            if node is None:
+                raise GradientError(
+                    "gradients: expected leaves of an autodiff device, got a tensor without require_grad()"
+                )
+            found[node] = g
+        return cls(found)
 
     @staticmethod
     def _node(of: Tensor) -> Node | None:

@@ -1,38 +1,43 @@
-"""Training: the loop over epochs, what it measures, shows, writes down, and resumes from."""
+"""Training: Learner and its loop over epochs; what it measures, shows, writes down, and resumes from; capture."""
 
+from wgpu_nn.train.callbacks import Callback, EarlyStopping
 from wgpu_nn.train.capture import Captured, capture
-from wgpu_nn.train.checkpoint import EpochRecord
 from wgpu_nn.train.device_data import DeviceDataset
 from wgpu_nn.train.device_loader import DeviceLoader
+from wgpu_nn.train.folder import holds_run, remove_run
+from wgpu_nn.train.history import EpochRecord
+from wgpu_nn.train.learner import Learner
 from wgpu_nn.train.log import read_log
-from wgpu_nn.train.loop import Result, Trainer, holds_run, remove_run
-from wgpu_nn.train.metrics import Metrics
+from wgpu_nn.train.loggers import CsvLogger, TensorBoardLogger
 from wgpu_nn.train.precision import LossScale, working_copy
-from wgpu_nn.train.progress import Bar, Lines, Progress, Silent, Snapshot, progress
-from wgpu_nn.train.step import Step, evaluate, testing_step, training_step
+from wgpu_nn.train.progress import Lines, Progress, Silent, Snapshot, progress
+from wgpu_nn.train.session import Result, Session
+from wgpu_nn.train.step import Batch, Output, StepFunction
 
 __all__ = [
-    "Bar",
+    "Batch",
+    "Callback",
     "Captured",
+    "CsvLogger",
     "DeviceDataset",
     "DeviceLoader",
+    "EarlyStopping",
     "EpochRecord",
+    "Learner",
     "Lines",
     "LossScale",
-    "Metrics",
+    "Output",
     "Progress",
     "Result",
+    "Session",
     "Silent",
     "Snapshot",
-    "Step",
-    "Trainer",
+    "StepFunction",
+    "TensorBoardLogger",
     "capture",
-    "evaluate",
     "holds_run",
     "progress",
     "read_log",
     "remove_run",
-    "testing_step",
-    "training_step",
     "working_copy",
 ]

@@ -9,7 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from wgpu_nn import switches
 from wgpu_nn.backends.wgpu import Wgpu
@@ -23,7 +23,17 @@ from wgpu_nn.train.captured import CapturedStep
 P = ParamSpec("P")
 R = TypeVar("R")
 
-State = Module | Optimizer | Cell | Device | Rng
+
+@runtime_checkable
+class Holder(Protocol):
+    """What holds cells, perhaps more of them as time goes by: an optimizer, or a sum of your own."""
+
+    def cells(self) -> list[Cell]:
+        """Return the cells that it holds now."""
+        ...
+
+
+State = Module | Holder | Cell | Device | Rng
 
 
 log = logging.getLogger("wgpu_nn.capture")
@@ -35,10 +45,10 @@ def cells_of(state: Sequence[State]) -> list[Cell]:
     for s in state:
         if isinstance(s, Module):
             found += s.params()
-        elif isinstance(s, Optimizer):
-            found += s.cells()
         elif isinstance(s, Cell):
             found.append(s)
+        elif isinstance(s, Holder):
+            found += s.cells()
     return found
 
 
@@ -254,9 +264,10 @@ def capture(
 ) -> Any:
     """Trace a function of tensors once per signature of its arguments, and replay it with one submit.
 
-    ``state`` names the modules, optimizers and cells whose tensors the function replaces. What it reads besides is
-    baked: Python numbers of its closure keep the value that they had when it was traced. Learning rates, step counts
-    and random streams are not baked. On NumPy, and with ``switches.capture`` off, the function runs as it is.
+    ``state`` names the modules, optimizers, cells and other holders of cells whose tensors the function replaces. What
+    it reads besides is baked: Python numbers of its closure keep the value that they had when it was traced. Learning
+    rates, step counts and random streams are not baked. On NumPy, and with ``switches.capture`` off, the function runs
+    as it is.
 
     ``fuse`` decides about fusion (by default ``switches.fusion``); without, results equal eager mode's bit for bit.
     ``check`` also launches the ops one by one at every call, slowly, and raises CaptureError naming the first op that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,48 +10,38 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from pydantic import NonNegativeFloat, NonNegativeInt, TypeAdapter
 
-from wgpu_nn.data import DataLoader
+from wgpu_nn.backends.base import Pending
+from wgpu_nn.data import StreamLoader
 from wgpu_nn.errors import KindError, RecordError, TrainingError
 from wgpu_nn.nn import Config, Module
 from wgpu_nn.optim import Optimizer
-from wgpu_nn.record import Checkpoint, load_checkpoint, save_checkpoint
-from wgpu_nn.record.module import from_arrays, to_arrays
-from wgpu_nn.tensor import Rng
-from wgpu_nn.train.metrics import Sums
+from wgpu_nn.record import Checkpoint, load_checkpoint
+from wgpu_nn.record.module import from_arrays
+from wgpu_nn.tensor import Rng, Tensor, tensor
+from wgpu_nn.train.feed import Loader
+from wgpu_nn.train.history import EpochRecord
+from wgpu_nn.train.precision import LossScale
+from wgpu_nn.train.totals import Totals
+from wgpu_nn.train.window import Sums
 
 RUN = "expected a checkpoint of a training run"
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """What one epoch came to. ``step`` counts from the start of the run, ``seconds`` has training and evaluation."""
-
-    epoch: int
-    step: int
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    seconds: float
-    images_per_s: float
-
-
 @dataclass(slots=True)
 class Position:
-    """Where a run is: ``epoch`` epochs are complete, and of the next one ``batch`` batches, which came to ``sums``."""
+    """Where a run is: ``epoch`` epochs are complete, and of the next one ``batch`` batches, which came to ``sums``.
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    seconds: float = 0.0  # spent on the batches of the open epoch
+    ``step`` counts batches from the start of the run.
+    """
+
+    epoch: NonNegativeInt = 0
+    batch: NonNegativeInt = 0
+    step: NonNegativeInt = 0
+    seconds: NonNegativeFloat = 0.0  # spent on the batches of the open epoch
     sums: Sums = field(default_factory=Sums)
-    history: list[EpochRecord] = field(default_factory=list)
-
-    @property
-    def best(self) -> EpochRecord | None:
-        """The epoch of highest test accuracy, the first of equals."""
-        return max(self.history, key=lambda record: record.test_accuracy, default=None)
+    history: list[EpochRecord] = field(default_factory=list[EpochRecord])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,51 +51,70 @@ class Parts:
     model: Module
     optimizer: Optimizer
     rng: Rng
-    config: Config
-    data: DataLoader
+    totals: Totals
+    data: Loader
+    config: Config | None
+    accumulate: int
+    scale: LossScale | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to continue this run."""
-        data = self.data
         return {
             "model": type(self.model).__name__,
             "optimizer": type(self.optimizer).__name__,
-            "config": json.loads(self.config.to_json()),
-            "data": {
-                "items": len(data.dataset),
-                "batch_size": data.batch_size,
-                "shuffle": data.shuffle,
-                "seed": data.seed,
-                "drop_last": data.drop_last,
-            },
+            "config": None if self.config is None else json.loads(self.config.to_json()),
+            "accumulate": self.accumulate,
+            "precision": "f32" if self.scale is None else "f16",
+            "data": _order_of(self.data),
         }
 
 
-def save_position(run: Path, parts: Parts, at: Position) -> Path:
-    """Write a checkpoint of the run, and return its directory.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A checkpoint that is on its way from the device: groups of tensors that come, and the state beside them."""
 
-    Raises TrainingError, and leaves the older checkpoints alone, if a weight is not finite; RecordError when the disk
-    refuses.
-    """
-    tensors = {"model": to_arrays(parts.model.state()), "optimizer": to_arrays(parts.optimizer.state())}
-    for group, arrays in tensors.items():
-        for name, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise TrainingError(
-                    f"checkpoint: expected finite numbers in {group} {name} after step {at.step}, got NaN or infinity; "
-                    "the last good checkpoint is kept; resume from it with a lower learning rate"
-                )
+    step: int
+    tensors: dict[str, dict[str, Pending]]
+    state: dict[str, Any]
+
+    def ready(self) -> bool:
+        """Say whether all tensors have come; waits for nothing."""
+        return all(p.ready() for group in self.tensors.values() for p in group.values())
+
+    def arrays(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the tensors as arrays; waits until they have come."""
+        return {group: {name: p.result() for name, p in found.items()} for group, found in self.tensors.items()}
+
+
+def take_position(parts: Parts, at: Position) -> Taken:
+    """Begin to read a checkpoint of the run as it is now; the device may go on with the next steps at once."""
+    tensors = {"model": _later(parts.model.state()), "optimizer": _later(parts.optimizer.state())}
+    if at.batch:
+        tensors["metrics"] = parts.totals.later()
+    if parts.scale is not None:
+        tensors["precision"] = {str(i): cell.value.numpy_later() for i, cell in enumerate(parts.scale.cells())}
     state = {
         **parts.identity(),
         "position": asdict(at),
         "optimizer_steps": parts.optimizer.steps,
         "rng": {"seed": parts.rng.seed, "stream": parts.rng.stream},
     }
-    return save_checkpoint(run, at.step, tensors, state)
+    return Taken(at.step, {group: found for group, found in tensors.items() if found}, state)
+
+
+def check_finite(step: int, tensors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Raise TrainingError if a weight or a moment is not finite: such a checkpoint would replace a good one."""
+    for group in ("model", "optimizer"):
+        for name, array in tensors.get(group, {}).items():
+            if not np.isfinite(array).all():
+                raise TrainingError(
+                    f"checkpoint: expected finite numbers in {group} {name} after step {step}, got NaN or infinity; "
+                    "the last good checkpoint is kept; resume from it with a lower learning rate"
+                )
 
 
 def load_position(path: Path, parts: Parts) -> Position:
-    """Bring model, optimizer and random sequence to where the checkpoint at ``path`` was taken.
+    """Bring model, optimizer, metrics and random sequence to where the checkpoint at ``path`` was taken.
 
     Raises RecordError, and changes nothing, if it is damaged, foreign, or of another run: the message names what
     differs.
@@ -115,9 +124,9 @@ def load_position(path: Path, parts: Parts) -> Position:
     check_identity(where, saved.state, parts.identity())
     try:
         at = _position(saved)
-        steps, rng = _number(saved.state["optimizer_steps"]), saved.state["rng"]
-        seed, stream = _number(rng["seed"], signed=True), _number(rng["stream"])
-        model, optimizer = from_arrays(saved.tensors["model"]), from_arrays(saved.tensors["optimizer"])
+        steps, rng = _count(saved.state["optimizer_steps"]), saved.state["rng"]
+        seed, stream = int(rng["seed"]), _count(rng["stream"])
+        model, optimizer = from_arrays(saved.tensors["model"]), from_arrays(saved.tensors.get("optimizer", {}))
     except KeyError as error:
         raise RecordError(f"{where}: {RUN}, got one without {error}; was it written by another program?") from error
     except (TypeError, ValueError, OverflowError, KindError) as error:
@@ -125,42 +134,49 @@ def load_position(path: Path, parts: Parts) -> Position:
     before = parts.model.state()
     parts.model.load_state(model)
     try:
+        parts.totals.load(saved.tensors.get("metrics", {}), at.batch == 0)
         parts.optimizer.load_state(parts.model, optimizer, steps)
     except BaseException:
         parts.model.load_state(before)
         raise
+    if parts.scale is not None:
+        for i, cell in enumerate(parts.scale.cells()):
+            cell.value = tensor(saved.tensors["precision"][str(i)], cell.device)
     parts.rng.seed, parts.rng.stream = seed, stream
     return at
 
 
+def _order_of(data: Loader) -> dict[str, Any]:
+    """Return what decides which items are in which batch."""
+    if isinstance(data, StreamLoader):
+        return {"batch_size": data.batch_size}
+    return {
+        "items": len(data.dataset),
+        "batch_size": data.batch_size,
+        "shuffle": data.shuffle,
+        "seed": data.seed,
+        "drop_last": data.drop_last,
+    }
+
+
+def _later(tensors: Mapping[str, Tensor]) -> dict[str, Pending]:
+    return {name: t.numpy_later() for name, t in tensors.items()}
+
+
+@functools.cache
+def _positions() -> TypeAdapter[Position]:
+    return TypeAdapter(Position)
+
+
 def _position(saved: Checkpoint) -> Position:
-    fields = dict(saved.state["position"])
-    sums, history = fields.pop("sums"), fields.pop("history")
-    records = [EpochRecord(**_numbers(EpochRecord, record)) for record in history]
-    return Position(**_numbers(Position, fields), sums=Sums(**_numbers(Sums, sums)), history=records)
+    """Return the position in a checkpoint; ValueError names the field that a damaged one has wrong."""
+    return _positions().validate_python(saved.state["position"], strict=True)
 
 
-def _number(value: object, signed: bool = False) -> int:
-    if type(value) is not int or (value < 0 and not signed):
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} where a count is expected")
     return value
-
-
-def _numbers(cls: type, saved: Mapping[str, object]) -> dict[str, Any]:
-    """Return what ``saved`` has for the numbers of a dataclass, each of its field's type."""
-    out: dict[str, Any] = {}
-    fields = [f for f in dataclasses.fields(cls) if f.type in ("int", "float")]
-    if unknown := saved.keys() - {f.name for f in fields}:
-        raise ValueError(f"unknown fields {sorted(unknown)}")
-    for f in fields:
-        value = saved[f.name]
-        if f.type == "int":
-            out[f.name] = _number(value)
-        elif type(value) in (int, float):
-            out[f.name] = float(cast(float, value))
-        else:
-            raise ValueError(f"{value!r} for {f.name}, where a number is expected")
-    return out
 
 
 def check_identity(where: str, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

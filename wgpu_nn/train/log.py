@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ class Log:
 
     def write(self, lines: Iterable[Line]) -> None:
         """Append ``lines``; raises RecordError when the file cannot be written."""
-        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+        text = "".join(_text(line) + "\n" for line in lines)
         if not text:
             return
         try:
@@ -44,13 +45,40 @@ class Log:
                 for line in read_log(self.path)
                 if (line["epoch"] <= epoch if line["kind"] == "epoch" else line["step"] <= step)
             ]
-            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            write_atomic(self.path, "".join(_text(line) + "\n" for line in kept).encode())
+
+
+# JSON has no numbers for these.
+_WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def plain(value: object) -> Any:
+    """Return ``value`` with NaN and the infinities as the words "nan", "inf" and "-inf"."""
+    if isinstance(value, Mapping):
+        return {key: plain(x) for key, x in cast(Mapping[str, object], value).items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
+
+
+def _text(line: Line) -> str:
+    try:
+        return json.dumps(line, allow_nan=False)
+    except ValueError:  # rare, and a look at each number would take longer than writing the line
+        return json.dumps(plain(line), allow_nan=False)
+
+
+def _numbers(value: object) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(x) for key, x in cast(dict[str, object], value).items()}
+    return _WORDS.get(value, value) if isinstance(value, str) else value
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the lines of a metrics file, without a last one that a kill has torn.
 
-    Raises RecordError, naming the line, for what is no such file.
+    The words for NaN and the infinities come back as numbers. Raises RecordError, naming the line, for what is no such
+    file.
     """
     where = f"read_log: {os.fspath(path)}"
     try:
@@ -68,5 +96,5 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             raise RecordError(
                 f"{where}: line {number}: expected an object with kind, epoch and step, got {part[:80]!r}"
             )
-        lines.append(found)
+        lines.append(_numbers(line))
     return lines

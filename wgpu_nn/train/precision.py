@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from wgpu_nn.dtype import F16, DType, Float
 from wgpu_nn.errors import TrainingError
 from wgpu_nn.nn import Module, Param
-from wgpu_nn.optim import Optimizer
 from wgpu_nn.tensor import Cell, Device, Gradients, Tensor, full
 
 M = TypeVar("M", bound=Module)
@@ -33,6 +32,18 @@ def working_copy(model: M, dtype: DType = F16) -> M:
         return Param(p.value.cast(dtype), trainable=False) if p.trainable and p.tensor.kind is Float else p
 
     return model.map_params(rounded)
+
+
+class Stepping(Protocol):
+    """What moves a model by gradients, and names what else it changes: an optimizer, or one behind clipping."""
+
+    def step(self, model: Module, grads: Gradients, /) -> None:
+        """Move the model."""
+        ...
+
+    def cells(self) -> list[Cell]:
+        """Return what ``step`` replaces beside the model's parameters."""
+        ...
 
 
 class LossScale:
@@ -75,7 +86,7 @@ class LossScale:
         """Return the loss times the factor, as f32: what to call ``backward`` on."""
         return loss.float() * self._scale.value.to(loss.device)
 
-    def step(self, optimizer: Optimizer, model: Module, grads: Gradients) -> Tensor:
+    def step(self, optimizer: Stepping, model: Module, grads: Gradients) -> Tensor:
         """Step with the gradients of the scaled loss, unless they overflow; return whether they did not: [] Bool."""
         scale = self._scale.value
         grads = grads.map(lambda g: g.float() / scale)

@@ -1,111 +1,165 @@
-"""One training step and one evaluation of a classifier; knows neither epochs nor files."""
+"""What a training step and an evaluation step do with a batch; knows neither epochs nor files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
-from typing import Protocol, TypeAlias, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
-from wgpu_nn.data import DataLoader
-from wgpu_nn.errors import TrainingError
+from wgpu_nn.dtype import Float
+from wgpu_nn.errors import ConfigError, TrainingError
 from wgpu_nn.nn import Module
 from wgpu_nn.optim import Optimizer
-from wgpu_nn.tensor import Device, Tensor
-from wgpu_nn.train.feed import Feed, Given, Streamed
-from wgpu_nn.train.metrics import Metrics, Sums, Window
+from wgpu_nn.tensor import Cell, Device, Gradients, Tensor, host_numbers, zeros
+from wgpu_nn.train.precision import LossScale, working_copy
 
-Step: TypeAlias = "Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]"
-"""(images, targets) -> (mean loss [], count of correct answers [] Int)."""
-
-FedStep: TypeAlias = "Callable[[Given], object]"
-"""What a feed yields -> nothing that is looked at: its numbers are in a window."""
+Batch: TypeAlias = "tuple[Tensor, ...] | dict[str, Tensor]"
+"""What a step gets: the arrays of the data set's items, stacked, on the device; a dict where the items are dicts."""
 
 
-class Classifier(Protocol):
-    """What the loop asks of a model beyond being a Module: class scores for a batch of inputs."""
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a step makes of a batch.
 
-    def forward(self, images: Tensor, /) -> Tensor: ...
+    ``loss`` [] is the mean over the batch. Metrics compare ``outputs`` with ``targets``. ``values`` are further scalars []
+    by name, such as the parts of a loss: they are shown and logged beside it.
+    """
+
+    loss: Tensor
+    outputs: Tensor | None = None
+    targets: Tensor | None = None
+    values: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
+StepFunction: TypeAlias = "Callable[[Module, Batch], Output]"
+"""(model, batch) -> Output. In training on the model's autodiff device; at rest, with dropout off, on the one below."""
+
+
+@runtime_checkable
 class Loss(Protocol):
-    """What compares class scores with the right classes: a mean over the batch."""
+    """What compares outputs with targets: a mean over the batch."""
 
-    def forward(self, logits: Tensor, targets: Tensor, /) -> Tensor: ...
+    def forward(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the loss []."""
+        ...
 
 
-def training_step(model: Module, optimizer: Optimizer, loss: Loss) -> Step:
-    """Return the function that a training run calls for each batch: forward, backward, and a step of the optimizer.
+class Model(Protocol):
+    """What the supervised step asks of a model beyond being a Module."""
 
-    Its inputs live on the model's autodiff device, its results on the device below. Nothing in it waits for the device,
-    and all that it changes is the model, the optimizer and the device's random sequence.
+    def forward(self, inputs: Tensor, /) -> Tensor:
+        """Return what the model makes of a batch of inputs."""
+        ...
+
+
+def supervised(loss: Loss | Callable[[Tensor, Tensor], Tensor], halves: bool = False) -> StepFunction:
+    """Return the step of batches (inputs, targets): ``loss`` of what the model makes of the inputs, and the targets.
+
+    With ``halves`` the model is given inputs in halves; the loss is computed in full precision all the same.
     """
-    classifier = cast(Classifier, model)
+    compare = loss.forward if isinstance(loss, Loss) else loss
 
-    def step(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = classifier.forward(images)
-        cost = loss.forward(logits, targets)
-        optimizer.step(model, cost.backward())
-        return cost.inner(), count_correct(logits.inner(), targets.inner())
+    def step(model: Module, batch: Batch) -> Output:
+        if isinstance(batch, dict) or len(batch) != 2:
+            got = f"a dict of {sorted(batch)}" if isinstance(batch, dict) else f"{len(batch)} arrays"
+            raise TrainingError(
+                f"step: expected batches of (inputs, targets), got {got}; give the Learner a step=function(model, batch)"
+            )
+        inputs, targets = batch
+        if halves and inputs.kind is Float:
+            inputs = inputs.half()
+        outputs = cast(Model, model).forward(inputs)
+        if halves:
+            outputs = outputs.float()
+        return Output(compare(outputs, targets), outputs, targets)
 
     return step
 
 
-def fed(step: Step, feed: Feed, window: Window) -> FedStep:
-    """Return ``step`` with its batch from ``feed``, and followed by putting down what it measured; the caller notes the
-    items."""
+def lowered(out: Output) -> Output:
+    """Return an output on the device below, without the history that gradients need."""
 
-    def whole(given: Given) -> None:
-        window.put(*step(*feed.batch(given)))
+    def below(t: Tensor) -> Tensor:
+        return t.inner() if t.device.is_autodiff else t
 
-    return whole
-
-
-def count_correct(logits: Tensor, targets: Tensor) -> Tensor:
-    """[batch, classes], [batch] Int -> [] Int: how often the highest score is that of the target."""
-    return (logits.argmax(1) == targets).int().sum()
-
-
-def testing_step(model: Module, loss: Loss) -> Step:
-    """Return the function that an evaluation calls for each batch: what ``model`` makes of it at rest, without dropout.
-
-    Its inputs and results live on the device below the model's, if that is an autodiff one.
-    """
-
-    def step(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = cast(Classifier, model.valid()).forward(images)
-        return loss.forward(logits, targets), count_correct(logits, targets)
-
-    return step
+    return Output(
+        below(out.loss),
+        None if out.outputs is None else below(out.outputs),
+        None if out.targets is None else below(out.targets),
+        {name: below(t) for name, t in out.values.items()},
+    )
 
 
-def evaluate(
-    step: Step,
-    batches: DataLoader,
-    where: Device,
-    each: Callable[[int], object] = lambda done: None,
-) -> Metrics:
-    """Return the mean loss and the accuracy over a data set of what ``step`` computes on the device ``where``.
+def checked(out: object) -> Output:
+    """Return ``out`` if it is an Output of a scalar loss; raise TrainingError otherwise."""
+    if not isinstance(out, Output):
+        raise TrainingError(
+            f"step: expected an Output, got {type(out).__name__}; return Output(loss, outputs, targets)"
+        )
+    if out.loss.size != 1:
+        raise TrainingError(
+            f"step: expected a loss of one element, got {list(out.loss.shape)}; take its mean over the batch"
+        )
+    if "loss" in out.values:
+        raise TrainingError("step: expected values by other names than loss, got loss; rename it")
+    return out
 
-    ``each`` is called with the number of batches done; what it raises ends the evaluation.
-    """
-    feed, window = Streamed(batches, where), Window(where)
-    return total(fed(step, feed, window), feed, window, each)
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """Limits of gradients: of each element to [-value, value], then of the norm of all of them together; None is none."""
+
+    value: float | None = None
+    norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in (("clip_value", self.value), ("clip_norm", self.norm)):
+            if limit is not None and not limit > 0:
+                raise ConfigError(f"Learner: expected {name} above 0, got {limit}; leave it out for no limit")
+
+    def apply(self, grads: Gradients) -> Gradients:
+        """Return the gradients within the limits."""
+        if self.value is not None:
+            grads = grads.clip_value(self.value)
+        return grads if self.norm is None else grads.clip_norm(self.norm)
 
 
-def total(step: FedStep, feed: Feed, window: Window, each: Callable[[int], object]) -> Metrics:
-    """Return what ``step`` puts into ``window`` over one epoch of ``feed``, added up; see ``evaluate``."""
-    sums = Sums()
-    window.clear()
-    with closing(feed.epoch(0)) as batches:
-        for done, (given, items) in enumerate(batches, start=1):
-            step(given)
-            window.note(items)
-            for value in window.turn():
-                sums.add(value)
-            each(done)
-    for value in window.read():
-        sums.add(value)
-    return sums.metrics()
+class Accumulator:
+    """The gradients of the batches since the last step of the optimizer, summed in cells by parameter."""
+
+    def __init__(self) -> None:
+        self._cells: dict[str, Cell] = {}
+        self.batches = 0  # of which there are gradients here
+
+    def cells(self) -> list[Cell]:
+        """Return what a captured step has as state."""
+        return list(self._cells.values())
+
+    def add(self, model: Module, grads: Gradients) -> None:
+        """Add the gradients of a batch."""
+        for name, value, g in _pairs(model, grads):
+            cell = self._cells.get(name)
+            if cell is None:
+                with g.device.untraced():  # a captured step must find it as state
+                    cell = self._cells[name] = Cell(zeros(value.shape, g.device, dtype=g.device.backend.dtypes[Float]))
+            cell.value = cell.value + g
+
+    def take(self, model: Module, grads: Gradients, device: Device) -> Gradients:
+        """Return the mean of the gradients here and those of one batch more, and start again from zero."""
+        (share,) = host_numbers(device, lambda: [1.0 / (self.batches + 1)])
+        mean: list[tuple[Tensor, Tensor]] = []
+        for name, value, g in _pairs(model, grads):
+            cell = self._cells.get(name)
+            if cell is not None:
+                g = (g + cell.value) * share
+                cell.value = zeros(value.shape, g.device, dtype=g.device.backend.dtypes[Float])
+            mean.append((value, g))
+        return Gradients.of(mean)
+
+
+def _pairs(model: Module, grads: Gradients) -> list[tuple[str, Tensor, Tensor]]:
+    found = [(name, p.value, grads.get(p.value)) for name, p in model.named_params() if p.trainable]
+    return [(name, value, g) for name, value, g in found if g is not None]
 
 
 def device_of(model: Module) -> Device:
@@ -114,3 +168,60 @@ def device_of(model: Module) -> Device:
     if device is None:
         raise TrainingError(f"train: expected a model with parameters, got {type(model).__name__} without any")
     return device
+
+
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """An optimizer that is given gradients within limits."""
+
+    optimizer: Optimizer
+    clipping: Clipping
+
+    def step(self, model: Module, grads: Gradients, /) -> None:
+        """Move the model."""
+        self.optimizer.step(model, self.clipping.apply(grads))
+
+    def cells(self) -> list[Cell]:
+        """Return the optimizer's cells."""
+        return self.optimizer.cells()
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """All that a training step works with; with a ``scale`` the step gets a working copy of the model in halves."""
+
+    model: Module
+    optimizer: Optimizer
+    step: StepFunction
+    clipping: Clipping
+    scale: LossScale | None = None
+
+    def update(self, batch: Batch, gathered: Accumulator | None = None) -> Output:
+        """Forward, backward, and a step of the optimizer; by the mean with what is ``gathered``, if anything is.
+
+        The output lives on the device below the model's. Nothing waits for the device, and all that changes is the
+        model, the optimizer, what is gathered, the scale, and the device's random sequence.
+        """
+        out, grads = self._pass(batch)
+        if gathered is not None:
+            grads = gathered.take(self.model, grads, device_of(self.model).inner())
+        stepping = Clipped(self.optimizer, self.clipping)
+        if self.scale is None:
+            stepping.step(self.model, grads)
+        else:
+            self.scale.step(stepping, self.model, grads)
+        return lowered(out)
+
+    def gather(self, batch: Batch, gathered: Accumulator) -> Output:
+        """Forward and backward, and the gradients go to those ``gathered``; the model stays as it is."""
+        out, grads = self._pass(batch)
+        gathered.add(self.model, grads)
+        return lowered(out)
+
+    def _pass(self, batch: Batch) -> tuple[Output, Gradients]:
+        """Return the output, and the gradients of its loss, which is scaled if there is a scale."""
+        if self.scale is None:
+            out = checked(self.step(self.model, batch))
+            return out, out.loss.backward()
+        out = checked(self.step(working_copy(self.model), batch))
+        return out, self.scale.scaled(out.loss).backward().map(lambda g: g.float())

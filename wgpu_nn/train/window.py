@@ -1,14 +1,15 @@
-"""Running loss and accuracy: kept on the device step by step, read rarely and behind; knows neither models nor files."""
+"""What each step measured, kept on the device and read rarely and behind: its loss, and other scalars by name."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from wgpu_nn.backends.base import Pending
-from wgpu_nn.dtype import Float, Int
+from wgpu_nn.dtype import Float
 from wgpu_nn.tensor import Cell, Device, Tensor, arange, host_numbers, zeros
 
 # A read costs a submit and a copy, but no wait: it is picked up when it has come. Only when READ_STEPS more steps are
@@ -18,64 +19,61 @@ READ_STEPS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
-    """The mean loss, and the share of correct answers, over ``items``."""
-
-    loss: float
-    accuracy: float
-    items: int
-
-
-@dataclass(frozen=True, slots=True)
 class StepValue:
-    """What one step measured: the mean loss over its batch, how many answers were correct, and of how many."""
+    """What one step measured: ``loss`` and other means over its batch by name, of how many items, at which rate."""
 
-    loss: float
-    correct: int
+    values: Mapping[str, float]
     items: int
+    lr: float
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over the batch."""
+        return self.values["loss"]
 
 
 @dataclass(slots=True)
 class Sums:
     """Sums over steps in double precision, in order of the steps: when they are read makes no difference."""
 
-    loss: float = 0.0
-    correct: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
     items: int = 0
 
     def add(self, value: StepValue) -> None:
-        """Count a step; its loss weighs as much as its batch has items."""
-        self.loss += value.loss * value.items
-        self.correct += value.correct
+        """Count a step; its means weigh as much as its batch has items."""
+        for name, x in value.values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + x * value.items
         self.items += value.items
 
-    def metrics(self) -> Metrics:
-        """Return the means; NaN over nothing."""
+    def means(self) -> dict[str, float]:
+        """Return the means over all items by name; the loss is NaN over nothing."""
         if not self.items:
-            return Metrics(float("nan"), float("nan"), 0)
-        return Metrics(self.loss / self.items, self.correct / self.items, self.items)
+            return {"loss": math.nan}
+        return {name: total / self.items for name, total in self.totals.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """Numbers of steps on their way from the device."""
 
-    losses: Pending
-    correct: Pending
-    items: list[int]
+    columns: dict[str, Pending]
+    steps: list[tuple[int, float]]
 
     def ready(self) -> bool:
         """Say whether they have come; waits for nothing."""
-        return self.losses.ready() and self.correct.ready()
+        return all(column.ready() for column in self.columns.values())
 
     def values(self) -> list[StepValue]:
         """Return them, in order of the steps; waits until they have come."""
-        losses, correct = self.losses.result(), self.correct.result()
-        return [StepValue(float(losses[i]), int(correct[i]), n) for i, n in enumerate(self.items)]
+        arrays = {name: column.result() for name, column in self.columns.items()}
+        return [
+            StepValue({name: float(array[i]) for name, array in arrays.items()}, items, lr)
+            for i, (items, lr) in enumerate(self.steps)
+        ]
 
 
 class Window:
-    """The losses and correct counts of the last steps, in two small tensors on the device that are written round and round.
+    """The scalars of the last steps, in a small tensor each on the device that is written round and round.
 
     A read copies them as they are, in order with the steps, so that the next steps may overwrite them before it arrives.
     """
@@ -84,40 +82,44 @@ class Window:
         self._room = room
         self._places = arange(room, device=device)
         self._device = device
-        self._losses = Cell(zeros(room, device, dtype=device.backend.dtypes[Float]))
-        self._correct = Cell(zeros(room, device, Int))
-        self._items: list[int] = []
+        self._columns: dict[str, Cell] = {}
+        self._steps: list[tuple[int, float]] = []
         self._open: Read | None = None
         self._read_at = -math.inf  # the first step is read at once, and shows that things move
+        self.asked = 0  # how often the device was asked
 
-    @property
-    def cells(self) -> tuple[Cell, Cell]:
-        """What ``put`` replaces: the state of a captured step that calls it."""
-        return self._losses, self._correct
+    def cells(self) -> list[Cell]:
+        """Return what ``put`` replaces: the state of a captured step that calls it."""
+        return list(self._columns.values())
 
     @property
     def unread(self) -> int:
         """The number of steps put down that no read has returned yet."""
-        return len(self._items) + (len(self._open.items) if self._open else 0)
+        return len(self._steps) + (len(self._open.steps) if self._open else 0)
 
-    def put(self, loss: Tensor, correct: Tensor) -> None:
-        """Put down a step's mean loss [] and its count of correct answers [] Int; ``note`` must follow."""
-        (place,) = host_numbers(self._device, lambda: [len(self._items)])
-        # NOTE: not .set(place, loss): kernels of slices differ with the slice's alignment, and would compile as it moves.
+    def put(self, values: Mapping[str, Tensor]) -> None:
+        """Put down a step's scalars [], the same names each time; ``note`` must follow."""
+        (place,) = host_numbers(self._device, lambda: [len(self._steps)])
+        # NOTE: not .set(place, x): kernels of slices differ with the slice's alignment, and would compile as it moves.
         here = self._places == place
-        self._losses.value = here.where(loss, self._losses.value)
-        self._correct.value = here.where(correct, self._correct.value)
+        for name, x in values.items():
+            column = self._columns.get(name)
+            if column is None:
+                exact = self._device.backend.dtypes[Float]  # where a device's Floats are halves, too
+                with self._device.untraced():  # a captured step must find it as state
+                    column = self._columns[name] = Cell(zeros(self._room, self._device, dtype=exact))
+            column.value = here.where(x, column.value)
 
-    def note(self, items: int) -> None:
+    def note(self, items: int, lr: float = math.nan) -> None:
         """Say how many items the step had whose numbers were put down last; ``turn`` or ``read`` must follow."""
-        self._items.append(items)
+        self._steps.append((items, lr))
 
     def turn(self) -> list[StepValue]:
         """Return the steps whose numbers have come by now, and ask for those since when it is time to.
 
         Waits for the device only if there is no room for another step while a read is still open.
         """
-        full = len(self._items) == self._room
+        full = len(self._steps) == self._room
         values: list[StepValue] = []
         if self._open is not None and (full or self._open.ready()):
             values = self._take()
@@ -133,15 +135,16 @@ class Window:
 
     def clear(self) -> None:
         """Forget what was put down, as before the first step."""
-        self._items.clear()
+        self._steps.clear()
         self._open = None
         self._read_at = -math.inf
 
     def _ask(self) -> None:
-        if self._items:
-            losses, correct = self._losses.value.numpy_later(), self._correct.value.numpy_later()
-            self._open = Read(losses, correct, self._items.copy())
-            self._items.clear()
+        if self._steps:
+            columns = {name: cell.value.numpy_later() for name, cell in self._columns.items()}
+            self._open = Read(columns, self._steps.copy())
+            self._steps.clear()
+            self.asked += 1
         self._read_at = time.perf_counter()
 
     def _take(self) -> list[StepValue]:

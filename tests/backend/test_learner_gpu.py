@@ -16,14 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wgpu_nn import Device, Tensor, tensor, train
+from tests.trial import Trial
+from wgpu_nn import Device, tensor
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.data import ArrayDataset, DataLoader, load_mnist, mapped
 from wgpu_nn.gpu import Gpu
+from wgpu_nn.metrics import Accuracy
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import CrossEntropyLossConfig
 from wgpu_nn.optim import AdamConfig
-from wgpu_nn.train import Trainer, evaluate, metrics, training_step
+from wgpu_nn.train import Learner, window
+from wgpu_nn.train.step import Clipping, Training, supervised
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "mnist"
@@ -41,123 +44,102 @@ def digits() -> tuple[Item, Item]:
 
 
 @pytest.fixture
-def make(digits: tuple[Item, Item], gpu_device: Device, tmp_path: Path) -> Callable[..., Trainer]:
+def make(digits: tuple[Item, Item], gpu_device: Device, tmp_path: Path) -> Callable[..., Trial]:
     def made(
         n: int,
         run: str = "run",
-        test_device: Device | None = None,
+        valid_device: Device | None = None,
         device: Device = gpu_device,
         keep: bool | None = None,
-    ) -> Trainer:
+    ) -> Trial:
         (x, y), (x_test, y_test) = digits
         device.seed(5)
-        return Trainer(
-            CONFIG.init(device.autodiff()),
-            AdamConfig(lr=3e-3).init(),
-            CrossEntropyLossConfig().init(),
-            DataLoader(mapped(ArrayDataset(x[:n], y[:n]), scaled), 32, shuffle=True, seed=3),
-            DataLoader(mapped(ArrayDataset(x_test[:90], y_test[:90]), scaled), 50, shuffle=False, seed=0),
-            tmp_path / run,
-            CONFIG,
-            test_device,
-            keep_on_device=keep,
-        )
+        model = CONFIG.init(device.autodiff())
+        optimizer, loss = AdamConfig(lr=3e-3).init(), CrossEntropyLossConfig().init()
+        learner = Learner(model, optimizer, loss, [Accuracy()], valid_device=valid_device, keep_on_device=keep)
+        train = DataLoader(mapped(ArrayDataset(x[:n], y[:n]), scaled), 32, shuffle=True, seed=3)
+        valid = DataLoader(mapped(ArrayDataset(x_test[:90], y_test[:90]), scaled), 50, shuffle=False, seed=0)
+        return Trial(learner, train, valid, tmp_path / run, CONFIG)
 
     return made
 
 
-def weights(trainer: Trainer) -> dict[str, bytes]:
-    both = {**trainer.model.state(), **trainer.optimizer.state()}
-    return {name: value.numpy().tobytes() for name, value in both.items()}
-
-
-def after_each(trainer: Trainer, action: Callable[[int], object]) -> None:
-    """Let ``action`` see the number of each step when it is done."""
-    step, count = trainer.step, 0
-
-    def counted(given: tuple[Tensor, ...]) -> None:
-        nonlocal count
-        step(given)
-        count += 1
-        action(count)
-
-    trainer.step = counted
-
-
-def test_the_loss_falls_and_the_accuracy_rises_on_real_digits(make: Callable[..., Trainer]):
+def test_the_loss_falls_and_the_accuracy_rises_on_real_digits(make: Callable[..., Trial]):
     first, *_, last = make(320).fit(4).history
-    assert last.train_loss < 0.6 * first.train_loss
-    assert last.train_accuracy > first.train_accuracy + 0.15
-    assert last.test_accuracy > 0.5
+    assert last.train["loss"] < 0.6 * first.train["loss"]
+    assert last.train["accuracy"] > first.train["accuracy"] + 0.15
+    assert last.valid["accuracy"] > 0.5
 
 
 @pytest.mark.parametrize("keep", [False, None], ids=["streamed", "kept"])
 def test_in_steady_state_a_step_allocates_nothing_and_compiles_nothing(
-    make: Callable[..., Trainer], gpu_device: Device, keep: bool | None
+    make: Callable[..., Trial], gpu_device: Device, keep: bool | None
 ):
     # Its own device: what other tests have compiled and allocated would hide what this one does.
-    trainer = make(256 + 9, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))), keep=keep)
-    gpu = trainer.device.gpu
+    trial = make(256 + 9, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))), keep=keep)
+    gpu = trial.learner.device.gpu
     made: list[tuple[int, int]] = []
-    after_each(trainer, lambda number: made.append((gpu.pool.stats().created, gpu.counts.pipelines)))
-    trainer.fit(3)
-    steps = len(trainer.train)
+    trial.after = lambda _, number: made.append((gpu.pool.stats().created, gpu.counts.pipelines))
+    trial.fit(3)
+    steps = len(trial.train)
     assert steps == 9
-    # From the third step to the last of full size; and in the third epoch, when batches of every size were captured.
-    assert set(made[2 : steps - 1]) == {made[2]}
+    # From the third step to the last before the smaller batch is uploaded, a step ahead; and in the third epoch, when
+    # batches of every size were captured.
+    assert set(made[2 : steps - 2]) == {made[2]}
     assert set(made[2 * steps :]) == {made[2 * steps]}
     gpu.destroy()
 
 
-def test_the_loop_reads_the_device_rarely(make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(metrics, "READ_SECONDS", 1e9)
-    trainer = make(256)
-    counts = trainer.device.gpu.counts
+def test_the_loop_reads_the_device_rarely(make: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(window, "READ_SECONDS", 1e9)
+    trial = make(256)
+    counts = trial.learner.device.gpu.counts
     reads: list[int] = []
-    after_each(trainer, lambda number: reads.append(counts.reads))
-    trainer.fit(1)
-    assert reads[0] == reads[1] - 2 == reads[-1] - 2  # after the first step: losses and counts
+    trial.after = lambda _, number: reads.append(counts.reads)
+    trial.fit(1)
+    assert reads[0] == reads[1] - 2 == reads[-1] - 2  # after the first step: loss and accuracy
 
 
 def test_a_step_is_a_function_of_tensors_that_waits_for_nothing(gpu_device: Device, digits: tuple[Item, Item]):
     device = gpu_device.autodiff()
     model, optimizer = CONFIG.init(device), AdamConfig().init()
-    step = training_step(model, optimizer, CrossEntropyLossConfig().init())
+    training = Training(model, optimizer, supervised(CrossEntropyLossConfig().init()), Clipping())
     (x, y), _ = digits
     images, targets = scaled((x[:8], y[:8]))
     before = gpu_device.gpu.counts.copy()
-    loss, correct = step(tensor(images, device), tensor(targets, device))
+    out = training.update((tensor(images, device), tensor(targets, device)))
     assert gpu_device.gpu.counts.since(before).reads == 0
-    assert loss.shape == correct.shape == ()
-    assert loss.device == correct.device == gpu_device
-    assert 1.5 < loss.item() < 4.0 and 0 <= correct.item() <= 8
+    assert out.outputs is not None and out.targets is not None
+    assert out.loss.device == out.outputs.device == out.targets.device == gpu_device
+    assert out.loss.shape == () and 1.5 < out.loss.item() < 4.0
     assert optimizer.steps == 1
 
 
 @pytest.mark.parametrize("step", [3, 5])
-def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_bit_for_bit(make: Callable[..., Trainer], step: int):
+def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_bit_for_bit(make: Callable[..., Trial], step: int):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         whole = make(128 + 9, "whole")
         whole.fit(2)
         stopped = make(128 + 9)
-        after_each(stopped, lambda number: number == step and signal.raise_signal(signal.SIGINT))
+        stopped.after = lambda _, number: number == step and signal.raise_signal(signal.SIGINT)
         assert stopped.fit(2).interrupted
         resumed = make(128 + 9)
-        resumed.device.seed(99)
+        resumed.learner.device.seed(99)
         resumed.fit(2, resume=True)
-        assert weights(resumed) == weights(whole)
+        assert resumed.weights() == whole.weights()
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_metrics_on_the_cpu_agree_with_those_on_the_gpu_that_trains(make: Callable[..., Trainer]):
-    trainer = make(64, test_device=Device("numpy"))
-    apart = trainer.fit(1).history[0]
-    here = evaluate(train.testing_step(trainer.model, trainer.loss), trainer.test, trainer.device.inner())
-    assert apart.test_loss == pytest.approx(here.loss, rel=1e-4)
-    assert abs(apart.test_accuracy - here.accuracy) <= 1 / here.items  # a tie may fall either way
-    assert trainer.model.device == trainer.device
+def test_metrics_on_the_cpu_agree_with_those_on_the_gpu_that_trains(make: Callable[..., Trial]):
+    trial = make(64, valid_device=Device("numpy"))
+    apart = trial.fit(1).history[0].valid
+    assert trial.valid is not None
+    here = Learner(trial.model, trial.optimizer, CrossEntropyLossConfig().init(), [Accuracy()]).evaluate(trial.valid)
+    assert apart["loss"] == pytest.approx(here["loss"], rel=1e-4)
+    assert abs(apart["accuracy"] - here["accuracy"]) <= 1 / 90  # a tie may fall either way
+    assert trial.model.device == trial.learner.device
 
 
 # --- the example -----------------------------------------------------------------------------------------------------
@@ -184,7 +166,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("train") / "deep" / "run"
     done = script("train.py", "--epochs", 1, "--limit", 160, "--out", out)
     assert done.code == 0, done.err
-    assert "device: " in done.out and "conv2: Conv2d(8 -> 16" in done.out and "test acc" in done.out
+    assert "device: " in done.out and "conv2: Conv2d(8 -> 16" in done.out and "valid loss" in done.out
     return out
 
 
@@ -196,7 +178,8 @@ def picture(tmp_path: Path, digits: tuple[Item, Item]) -> Path:
 
 def test_the_example_writes_files_that_other_programs_read(trained: Path):
     names = {path.name for path in trained.iterdir()}
-    assert names == {"checkpoint-3", "config.json", "figure.png", "metrics.jsonl", "model.safetensors"}
+    files = {"config.json", "figure.png", "metrics.jsonl", "model.safetensors", "run.json", "samples.npz"}
+    assert names == {"checkpoint-3", *files}
     safetensors = pytest.importorskip("safetensors.numpy")
     arrays: dict[str, Any] = safetensors.load_file(trained / "model.safetensors")
     assert {name: list(a.shape) for name, a in arrays.items()}["linear1.weight"] == [1024, 512]

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.trial import Trial
 from wgpu_nn import Device, Tensor, switches, tensor
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.data import ArrayDataset, DataLoader, mapped
 from wgpu_nn.errors import CaptureError, DeviceError, TrainingError
 from wgpu_nn.gpu import Counts, Gpu
+from wgpu_nn.metrics import Accuracy
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import CrossEntropyLossConfig
 from wgpu_nn.optim import AdamConfig
-from wgpu_nn.train import Captured, Trainer, capture, metrics
+from wgpu_nn.train import Captured, Learner, capture, window
 from wgpu_nn.train.feed import feed
-from wgpu_nn.train.loop import TOGETHER
+from wgpu_nn.train.learner import TOGETHER
 
 CONFIG = ModelConfig(10, 24)
 Item = tuple[np.ndarray, ...]
@@ -38,21 +40,16 @@ def drawn(n: int) -> Item:
 
 
 @pytest.fixture
-def make(gpu_device: Device, tmp_path: Path) -> Callable[..., Trainer]:
-    def made(n: int, run: str = "run", keep: bool | None = None, drop_last: bool = False, **more: Any) -> Trainer:
+def make(gpu_device: Device, tmp_path: Path) -> Callable[..., Trial]:
+    def made(n: int, run: str = "run", keep: bool | None = None, drop_last: bool = False, **more: Any) -> Trial:
         device = more.pop("device", gpu_device)
         device.seed(5)
-        return Trainer(
-            CONFIG.init(device.autodiff()),
-            AdamConfig(lr=3e-3).init(),
-            CrossEntropyLossConfig().init(),
-            DataLoader(mapped(ArrayDataset(*drawn(n)), scaled), 16, shuffle=True, seed=3, drop_last=drop_last),
-            DataLoader(mapped(ArrayDataset(*drawn(37)), scaled), 20, shuffle=False, seed=0),
-            tmp_path / run,
-            CONFIG,
-            keep_on_device=keep,
-            **more,
-        )
+        model = CONFIG.init(device.autodiff())
+        loss = CrossEntropyLossConfig().init()
+        learner = Learner(model, AdamConfig(lr=3e-3).init(), loss, [Accuracy()], keep_on_device=keep, **more)
+        train = DataLoader(mapped(ArrayDataset(*drawn(n)), scaled), 16, shuffle=True, seed=3, drop_last=drop_last)
+        valid = DataLoader(mapped(ArrayDataset(*drawn(37)), scaled), 20, shuffle=False, seed=0)
+        return Trial(learner, train, valid, tmp_path / run, CONFIG)
 
     return made
 
@@ -60,118 +57,109 @@ def make(gpu_device: Device, tmp_path: Path) -> Callable[..., Trainer]:
 @pytest.fixture
 def rare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets reads depend on the number of steps alone."""
-    monkeypatch.setattr(metrics, "READ_SECONDS", 1e9)
+    monkeypatch.setattr(window, "READ_SECONDS", 1e9)
 
 
-def weights(trainer: Trainer) -> dict[str, bytes]:
-    both = {**trainer.model.state(), **trainer.optimizer.state()}
-    return {name: value.numpy().tobytes() for name, value in both.items()}
-
-
-def after_each(trainer: Trainer, action: Callable[[int], object]) -> None:
-    """Let ``action`` see the number of each step when it is done."""
-    step, count = trainer.step, 0
-
-    def counted(given: tuple[Tensor, ...]) -> None:
-        nonlocal count
-        step(given)
-        count += 1
-        action(count)
-
-    trainer.step = counted
+def nbytes(trial: Trial) -> tuple[int, int]:
+    """Return what the training and the validation data take on the device."""
+    session = trial.session
+    assert session.valid_feed is not None
+    return session.train_feed.nbytes, session.valid_feed.nbytes
 
 
 # --- the same numbers ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("n", "drop_last"), [(48, False), (48 + 5, False), (48 + 5, True), (16 + 1, False)])
-def test_weights_and_metrics_are_those_of_uploaded_batches(make: Callable[..., Trainer], n: int, drop_last: bool):
+def test_weights_and_metrics_are_those_of_uploaded_batches(make: Callable[..., Trial], n: int, drop_last: bool):
     kept = make(n, "kept", None, drop_last)
-    assert kept.train_feed.nbytes == 4 * n * 785 and kept.test_feed.nbytes == 4 * 37 * 785
     found = kept.fit(2).history
+    assert nbytes(kept) == (4 * n * 785, 4 * 37 * 785)
     streamed = make(n, "streamed", False, drop_last)
     expected = streamed.fit(2).history
-    assert streamed.train_feed.nbytes == streamed.test_feed.nbytes == 0
-    assert weights(kept) == weights(streamed)
+    assert nbytes(streamed) == (0, 0)
+    assert kept.weights() == streamed.weights()
     for a, b in zip(found, expected, strict=True):
-        assert (a.train_loss, a.test_loss, a.test_accuracy) == (b.train_loss, b.test_loss, b.test_accuracy)
+        assert (a.train, a.valid) == (b.train, b.valid)
 
 
-def test_eager_steps_gather_as_well(make: Callable[..., Trainer]):
+def test_eager_steps_gather_as_well(make: Callable[..., Trial]):
     with switches.capture.set(False):
         kept = make(21, "kept")
         kept.fit(1)
         streamed = make(21, "streamed", False)
         streamed.fit(1)
-    assert weights(kept) == weights(streamed)
+    assert kept.weights() == streamed.weights()
 
 
-def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_bit_for_bit_either_way(make: Callable[..., Trainer]):
+def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_bit_for_bit_either_way(make: Callable[..., Trial]):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         whole = make(16 * 4 + 3, "whole")
         whole.fit(2)
         stopped = make(16 * 4 + 3, "stopped")
-        after_each(stopped, lambda number: number == 7 and signal.raise_signal(signal.SIGINT))
+        stopped.after = lambda _, number: number == 7 and signal.raise_signal(signal.SIGINT)
         assert stopped.fit(2).interrupted
         for keep in (None, False):
             shutil.copytree(stopped.run, stopped.run.with_name(str(keep)))
             resumed = make(16 * 4 + 3, str(keep), keep)
-            resumed.device.seed(99)
+            resumed.learner.device.seed(99)
             resumed.fit(2, resume=True)
-            assert weights(resumed) == weights(whole)
+            assert resumed.weights() == whole.weights()
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_evaluation_on_another_device_keeps_the_test_data_there(make: Callable[..., Trainer]):
-    apart = make(33, "apart", test_device=Device("numpy"))
-    assert apart.test_feed.nbytes == 4 * 37 * 785
+def test_evaluation_on_another_device_keeps_the_validation_data_there(make: Callable[..., Trial]):
+    apart = make(33, "apart", valid_device=Device("numpy"))
     here = apart.fit(1).history[0]
-    streamed = make(33, "streamed", False, test_device=Device("numpy"))
+    assert nbytes(apart)[1] == 4 * 37 * 785
+    streamed = make(33, "streamed", False, valid_device=Device("numpy"))
     expected = streamed.fit(1).history[0]
-    assert (here.test_loss, here.test_accuracy) == (expected.test_loss, expected.test_accuracy)
+    assert here.valid == expected.valid
 
 
 # --- what goes up and comes down -------------------------------------------------------------------------------------
 def test_steps_share_a_submit_and_upload_read_and_bind_nothing(
-    make: Callable[..., Trainer], gpu_device: Device, rare: None
+    make: Callable[..., Trial], gpu_device: Device, rare: None
 ):
     # Its own device, so that nothing else binds on it.
-    trainer = make(16 * 90, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))))
-    counts = trainer.device.gpu.counts
+    trial = make(16 * 90, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))))
+    counts = trial.learner.device.gpu.counts
     seen: list[Counts] = []
-    captured = trainer.step
+    trial.after = lambda session, number: seen.append(counts.copy())
+    trial.fit(1)
+    captured = trial.session.update
     assert isinstance(captured, Captured)
-    after_each(trainer, lambda _: seen.append(counts.copy()))
-    trainer.fit(1)
     steady = Counts(launches=TOGETHER * captured.steps[0].step.launches, submits=1)
     assert [after.since(before) for before, after in pairwise(seen[4::TOGETHER])] == [steady] * 21
-    assert seen[1].reads - seen[0].reads == 2  # the first step was asked about: losses and counts
-    trainer.device.gpu.destroy()
+    assert seen[1].reads - seen[0].reads == 2  # the first step was asked about: loss and accuracy
+    trial.learner.device.gpu.destroy()
 
 
-def test_an_epoch_uploads_its_order_and_reads_a_few_times(make: Callable[..., Trainer], rare: None):
-    trainer = make(16 * 5)
-    counts = trainer.device.gpu.counts
-    trainer.fit(1)
+def test_an_epoch_uploads_its_order_and_reads_a_few_times(make: Callable[..., Trial], rare: None):
+    trial = make(16 * 5)
+    counts = trial.learner.device.gpu.counts
+    trial.fit(1)
     saved = counts.reads
-    weights(trainer)
+    trial.weights()
     state = counts.reads - saved
-    uploads, reads = counts.uploads, counts.reads
-    trainer.fit(3, resume=True)
-    loaded = state  # as many tensors went back up as were saved
-    assert counts.uploads - uploads == loaded + 2
+    reads = counts.reads
+    uploads: list[int] = []
+    trial.after = lambda session, number: uploads.append(counts.uploads)
+    trial.fit(4, resume=True, samples=0)
+    assert uploads[5:] == [uploads[5]] * 5 + [uploads[5] + 1] * 5  # the first evaluation is captured before that
     # In each epoch the first step or none, and the rest; the test set likewise; every checkpoint; the model at the end.
-    model = len(trainer.model.state())
-    assert counts.reads - reads <= 2 * (2 * 2 + 2 * 2 + state) + model
+    model = len(trial.model.state())
+    assert counts.reads - reads <= 3 * (2 * 2 + 2 * 2 + state) + model
 
 
-def test_gathering_takes_two_launches(make: Callable[..., Trainer]):
+def test_gathering_takes_two_launches(make: Callable[..., Trial]):
     launches: list[int] = []
     for keep in (None, False):
-        trainer = make(16, str(keep), keep)
-        trainer.fit(1)
-        assert isinstance(trainer.step, Captured)
-        (step,) = trainer.step.steps
+        trial = make(16, str(keep), keep)
+        trial.fit(1)
+        captured = trial.session.update
+        assert isinstance(captured, Captured)
+        (step,) = captured.steps
         launches.append(step.step.launches)
     assert launches[0] == launches[1] + 2
 
