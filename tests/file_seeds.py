@@ -32,11 +32,13 @@ from wgpu_nn.errors import ConfigError, DataError, RecordError, WgpuNNError
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import Config, Conv2dConfig, LinearConfig
 from wgpu_nn.optim import AdamConfig
-from wgpu_nn.record import latest_checkpoint, load_checkpoint, load_module, load_tensors, save_tensors
+from wgpu_nn.record import latest_checkpoint, load_checkpoint, load_module, load_tensors, save_checkpoint, save_tensors
 from wgpu_nn.tensor import Rng
 from wgpu_nn.train import read_log
-from wgpu_nn.train.checkpoint import EpochRecord, Parts, Position, load_position, save_position
+from wgpu_nn.train.checkpoint import Parts, Position, load_position, take_position
+from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.log import Log
+from wgpu_nn.train.totals import Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +109,16 @@ def _parts() -> Parts:
     device = Device("numpy").autodiff()
     config = LinearConfig(2, 2)
     data = DataLoader(ArrayDataset(np.zeros((4, 2), np.float32), np.zeros(4, np.int32)), 2, shuffle=True, seed=1)
-    return Parts(config.init(device), AdamConfig(lr=0.1).init(), Rng(3), config, data)
+    totals = Totals([], device.inner())
+    return Parts(config.init(device), AdamConfig(lr=0.1).init(), Rng(3), totals, data, config, accumulate=1)
 
 
 @functools.cache
 def _checkpoint_files() -> dict[str, bytes]:
-    record = EpochRecord(1, 2, 0.5, 0.5, 0.5, 0.5, 1.0, 4.0)
+    record = EpochRecord(1, 2, {"loss": 0.5}, {"loss": 0.5, "accuracy": 0.5}, lr=0.1, seconds=1.0, items_per_s=4.0)
     with tempfile.TemporaryDirectory() as folder:
-        written = save_position(Path(folder), _parts(), Position(epoch=1, step=2, history=[record]))
+        taken = take_position(_parts(), Position(epoch=1, step=2, history=[record]))
+        written = save_checkpoint(Path(folder), taken.step, taken.arrays(), taken.state)
         return {path.name: path.read_bytes() for path in written.iterdir()}
 
 
@@ -135,8 +139,10 @@ def _place_with_digest(folder: Path) -> None:
 def _read_position(path: Path) -> None:
     parts = _parts()
     at = load_position(path.parent, parts)
-    assert all(type(n) is int and n >= 0 for n in (at.epoch, at.batch, at.step, at.sums.items, at.sums.correct)), at
-    assert all(type(x) is float for x in (at.seconds, at.sums.loss, *(r.seconds for r in at.history))), asdict(at)
+    assert all(type(n) is int and n >= 0 for n in (at.epoch, at.batch, at.step, at.sums.items)), at
+    assert all(type(x) is float for x in (at.seconds, *at.sums.totals.values(), *(r.seconds for r in at.history))), (
+        asdict(at)
+    )
     assert type(parts.optimizer.steps) is int and type(parts.rng.seed) is type(parts.rng.stream) is int
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from pydantic import NonNegativeFloat, NonNegativeInt, TypeAdapter
+from pydantic import NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from wgpu_nn.backends.base import Pending
 from wgpu_nn.data import StreamLoader
@@ -170,7 +170,11 @@ def _positions() -> TypeAdapter[Position]:
 
 def _position(saved: Checkpoint) -> Position:
     """Return the position in a checkpoint; ValueError names the field that a damaged one has wrong."""
-    return _positions().validate_python(saved.state["position"], strict=True)
+    try:
+        return _positions().validate_json(json.dumps(saved.state["position"]), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"position {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _count(value: object) -> int:
