@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
-from pydantic import NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from wgpu_nn.backends.base import Pending
 from wgpu_nn.data import StreamLoader
@@ -35,6 +35,8 @@ class Position:
 
     ``step`` counts batches from the start of the run.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     epoch: NonNegativeInt = 0
     batch: NonNegativeInt = 0
