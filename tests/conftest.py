@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the devices, and the variants of shaders that a test of kernels runs under."""
+"""Fixtures for all tests: the devices, and the variants of shaders that a test of kernels runs under; the report of those."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +18,37 @@ PORTABLE: dict[str, Any] = {"invocations": 256, "storage": 16384}
 MODES = ("software-trusted", "software-checked", "gpu-trusted", "gpu-checked")
 
 
+REPORT, LAST = "--shader-report", "test_shader_gaps.py"
+left_out = pytest.StashKey[set[Path]]()  # files of which tests were collected and then deselected
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(REPORT, action="store_true", help="show which variants of the WGSL bodies tests run alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[left_out] = set()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash[left_out].add(item.path)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if BACKEND in item.path.parents or item.path.name in ("test_tiny.py", "test_spec_page.py"):
             item.add_marker(pytest.mark.gpu)
+    items.sort(key=lambda item: item.path.name == LAST)  # it looks at what the others have run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption(REPORT):
+        from tests.shader_report import RUNS, gaps, table
+
+        terminalreporter.section("WGSL bodies that ran alone")
+        for line in (*table(RUNS), "", "Gaps:", *gaps(RUNS)):
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

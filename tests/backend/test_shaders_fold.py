@@ -133,3 +133,24 @@ def test_reduce_walks_several_folded_axes_with_their_strides(gpu: Gpu) -> None:
         for b in reversed(range(5)):
             want = want * 0.5 + x[a, :, b]
     np.testing.assert_allclose(out, want, **ROUND)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(np.int32, "i32"), (np.uint32, "u32")])
+@pytest.mark.parametrize("span", [1, 4])
+@pytest.mark.parametrize(
+    "file", ["reduce", "reduce_rows", "reduce_rows_alone", "reduce_columns", "reduce_columns_alone"]
+)
+def test_whole_numbers_are_folded_as_they_are(file: str, span: int, kind: Any, name: str, gpu: Gpu) -> None:
+    x = np.random.default_rng(0).integers(0, 2**31, (36, 36)).astype(kind)  # sums wrap around
+    if file == "reduce":
+        span = 1
+    walk = "fn stride(d: u32) -> u32 { return %du; } fn count(d: u32) -> u32 { return 36u; }"
+    columns = "columns" in file
+    text = SUM.replace("f32", name).replace("0.0", f"{name}(0)") + walk % (36 if columns else 1)
+    text += VALUES[span].replace("f32", name).replace("vec4f", f"vec4<{name}>") + loads("sum", name, span)
+    sizes = {"outputs": 36, "slices": 1, "length": 36, "row": 1 if columns else 36, "skipped": 0}
+    constants = {"WORKGROUP": 8, "RANK": 1, "SPAN": span, "LANES": 4, "PARTS": 1}
+    elements = {"source": name if span == 1 else f"vec4<{name}>"}
+    buffers = {"source": x, "out": Out((36,), kind)}
+    out = run(gpu, file, buffers, (4, 40, 1), constants=constants, sizes=sizes, text=text, elements=elements)
+    np.testing.assert_array_equal(out, x.sum(axis=0 if columns else 1, dtype=kind))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,15 +33,19 @@ fn carried(row: u32, slice: u32) -> Acc { return carry[slice * rows() + row]; }
 """
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
 @pytest.mark.parametrize("slices", [1, 2, 5, 23])
 @pytest.mark.parametrize(("file", "whole"), [("scan", False), ("scan_tile", False), ("scan_tile", True)])
-def test_a_scan_starts_each_slice_from_what_is_before_it(file: str, whole: bool, slices: int, gpu: Gpu) -> None:
-    x = np.random.default_rng(0).integers(-9, 9, (23, 3)).astype(np.int32)  # rows of 23 elements, 3 apart
-    carry = np.arange(3 * slices, dtype=np.int32).reshape(slices, 3) * 100
+def test_a_scan_starts_each_slice_from_what_is_before_it(
+    file: str, whole: bool, slices: int, kind: Any, gpu: Gpu
+) -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (23, 3)).astype(kind)  # rows of 23 elements, 3 apart
+    carry = np.arange(3 * slices, dtype=kind).reshape(slices, 3) * 100
     constants = {"WORKGROUP": 8, "PER": 4} if file == "scan_tile" else {"WORKGROUP": 8}
     sizes = {"rows": 3, "slices": slices, "length": 23, "in_stride": 3, "out_stride": 1}
-    buffers = {"source": x, "carry": carry, "out": Out((3, 23), np.int32)}
-    text = f"{SCAN}fn first_carry(slice: u32) -> u32 {{ return {'0u' if whole else 'max(slice, 1u) - 1u'}; }}"
+    buffers = {"source": x, "carry": carry, "out": Out((3, 23), kind)}
+    scan = SCAN if kind is np.int32 else SCAN.replace("= i32", "= f32").replace("return 0;", "return 0.0;")
+    text = f"{scan}fn first_carry(slice: u32) -> u32 {{ return {'0u' if whole else 'max(slice, 1u) - 1u'}; }}"
     out = run(gpu, file, buffers, (10, 7, 1), constants=constants, sizes=sizes, text=text)
     parts = np.array_split(x.T, slices, axis=1)
     starts = np.concatenate([carry[:1] * 0, np.cumsum(carry, axis=0) if whole else carry])

@@ -37,10 +37,12 @@ def constants_of(ways: Sequence[str], kernel: Any, given: dict[str, Any], **more
 VOLUMES = [
     ((2, 4, 3, 4, 3), (6, 2, 2, 3, 1), window(3, groups=2)),
     ((1, 11, 4, 3, 5), (10, 11, 2, 1, 3), window(3, stride=(2, 1, 3), padding=((1, 0), (0, 1), (2, 1)), dilation=(1, 2, 1))),
+    ((1, 2, 5, 6, 7), (4, 1, 2, 2, 2), window(3, groups=2, stride=(1, 2, 1), dilation=(3, 1, 2))),
+    ((1, 2, 2, 3, 4), (3, 2, 1, 2, 2), window(3, padding=((0, 0), (1, 1), (0, 0)))),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", VOLUMES, ids=["groups", "padded"])
+@pytest.mark.parametrize("row", VOLUMES, ids=["groups", "padded", "apart", "flat"])
 @pytest.mark.parametrize("file", ["conv3d", "conv3d_input_grad", "conv3d_weight_grad"])
 def test_volumes_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> None:
     shape, weight, options = row
@@ -77,7 +79,12 @@ def test_volumes_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> None:
             "column_blocks": -(-columns // 8),
         }  # fmt: skip
         buffers = {"source": x, "grad": g, "out": Out((slices, size + o))}
-        both = run(gpu, file, buffers, (9, 13, 1), constants=constants, sizes={**common, **more}).sum(axis=0)
+        without = {**constants, "SUMS": False}
+        alone = run(gpu, file, buffers, (9, 13, 1), constants=without, sizes={**common, **more})
+        both = run(gpu, file, buffers, (9, 13, 1), constants=constants, sizes={**common, **more})
+        np.testing.assert_array_equal(alone[:, :size], both[:, :size])
+        assert (alone[:, size:] == -77).all()
+        both = both.sum(axis=0)
         np.testing.assert_allclose(both[size:], g.sum(axis=(0, 2, 3, 4)), rtol=1e-5, atol=2e-5)
         out = both[:size].reshape(weight)
         want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
@@ -88,11 +95,12 @@ PLANES = [
     ((2, 3, 9, 11), (6, 1, 3, 5), window(2, groups=3, padding=((1, 1), (2, 1)))),  # slides
     ((1, 4, 12, 19), (2, 2, 2, 3), window(2, groups=2, stride=(2, 1), dilation=(1, 3), padding=((0, 1), (0, 0)))),
     ((2, 1, 4, 30), (2, 1, 1, 11), window(2, padding=((0, 0), (5, 5)))),
+    ((2, 2, 11, 9), (2, 2, 3, 1), window(2, stride=(1, 2), dilation=(2, 1))),
 ]
 
 
 @pytest.mark.parametrize("upright", [True, False], ids=["upright", "along rows"])
-@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long"])
+@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright"])
 def test_strips_sum_over_their_windows_in_either_direction(row: Any, upright: bool, gpu: Gpu) -> None:
     shape, weight, options = row
     found = counts(shape[2:], weight[2:], options)
@@ -122,7 +130,7 @@ def test_strips_sum_over_their_windows_in_either_direction(row: Any, upright: bo
 
 
 @pytest.mark.parametrize("sums", [False, True], ids=["weight", "weight and bias"])
-@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long"])
+@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright"])
 @pytest.mark.parametrize("shared", [False, True], ids=["rows", "shared"])
 def test_filters_gradients_are_summed_in_slices(shared: bool, row: Any, sums: bool, gpu: Gpu) -> None:
     shape, weight, options = row

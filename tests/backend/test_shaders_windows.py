@@ -28,6 +28,8 @@ def given(*shape: int, seed: int = 0) -> np.ndarray:
 WINDOWS = [
     ((2, 4, 6, 5), (6, 2, 3, 2), (1, 1), ((0, 0), (0, 0)), (1, 1), 2),
     ((1, 3, 7, 7), (10, 3, 2, 3), (2, 1), ((1, 0), (2, 1)), (1, 2), 1),
+    ((2, 2, 11, 9), (3, 2, 3, 1), (2, 3), ((1, 2), (0, 1)), (3, 1), 1),
+    ((1, 2, 3, 6), (3, 2, 1, 2), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
 ]
 
 
@@ -42,7 +44,7 @@ def window_of(
     }
 
 
-@pytest.mark.parametrize("row", WINDOWS, ids=["groups", "padded"])
+@pytest.mark.parametrize("row", WINDOWS, ids=["groups", "padded", "upright", "flat"])
 @pytest.mark.parametrize("file", ["conv2d", "conv2d_pixel", "conv2d_input_grad", "conv2d_weight_grad"])
 def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> None:
     shape, weight, stride, padding, dilation, groups = row
@@ -115,10 +117,14 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5)
 
 
-POOLS = [((2, 3, 6, 7), (2, 2), (2, 2), ((0, 0), (0, 0))), ((1, 2, 5, 5), (3, 2), (1, 2), ((1, 1), (1, 0)))]
+POOLS = [
+    ((2, 3, 6, 7), (2, 2), (2, 2), ((0, 0), (0, 0))),
+    ((1, 2, 5, 5), (3, 2), (1, 2), ((1, 1), (1, 0))),
+    ((2, 2, 5, 6), (1, 3), (2, 1), ((0, 0), (1, 1))),
+]
 
 
-@pytest.mark.parametrize("row", POOLS, ids=["plain", "padded"])
+@pytest.mark.parametrize("row", POOLS, ids=["plain", "padded", "flat"])
 @pytest.mark.parametrize("file", ["max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad"])
 def test_pools_fold_their_windows_and_spread_them_again(file: str, row: Any, gpu: Gpu) -> None:
     shape, kernel, stride, padding = row

@@ -36,11 +36,14 @@ def library() -> dict[str, str]:
     """Return every function, constant and structure of shaders/lib by name, with the comment above it."""
     found: dict[str, str] = {}
     for path in sorted((folder() / "lib").glob("*.wgsl")):
-        for part in path.read_text(encoding="utf-8").split("\n\n"):
-            match = _FUNCTION.match(part)
-            if match:
-                found[match[1]] = part.strip()
+        found |= parts(path.read_text(encoding="utf-8"))
     return found
+
+
+def parts(text: str) -> dict[str, str]:
+    """Return the functions, constants and structures of a file of shaders/lib by name, with the comments above them."""
+    matches = ((_FUNCTION.match(part), part.strip()) for part in text.split("\n\n"))
+    return {match[1]: part for match, part in matches if match}
 
 
 @functools.cache
