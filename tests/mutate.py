@@ -102,7 +102,7 @@ def drawn(bodies: Iterable[str], sample: int, seed: int) -> list[tuple[Mutant, s
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="python -m tests.mutate")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], prog="python -m tests.mutate")
     parser.add_argument("bodies", nargs="*", metavar="BODY", help="names of bodies, or lib/NAME.wgsl (all)")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="faults of each body (all)")
     parser.add_argument("--seed", type=int, default=0, help="which faults are drawn")

@@ -1,4 +1,4 @@
-"""Which variants of the WGSL bodies tests run alone, beside those that planners choose; knows kernels' texts, and launches nothing.
+"""Which variants of the WGSL bodies tests run alone, beside those that planners choose; knows texts, and launches nothing.
 
 ``python -m pytest --shader-report`` ends with the table. A variant is a body with the values of its constants, as far as a
 text can tell them apart: true and false, and 0, 1 or more.
@@ -17,12 +17,18 @@ from tests.plans import plan_all
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.source import folder, library, used
 
-_CONSTANT = re.compile(r"(?:^|(?<=; ))const (\w+) = (true|false|\d+)u?;", re.MULTILINE)
-_ALIAS = re.compile(r"(?:^|(?<=; ))alias (\w+) = (\w+);", re.MULTILINE)
+_CONSTANT = re.compile(r"(?:^\s*|(?<=; ))const (\w+) = (true|false|\d+)u?;", re.MULTILINE)
+_ALIAS = re.compile(r"(?:^\s*|(?<=; ))alias (\w+) = (\w+);", re.MULTILINE)
 _BUFFER = re.compile(r"var<storage, \w+> (\w+): array<([^;]+)>;")
 _KIND = re.compile(r"f32|i32|u32|f16|vec[234]([fiuh])")
 _LOCAL = re.compile(r"\b(?:let|var) (\w+)")
 _LETTERS = {"f": "f32", "i": "i32", "u": "u32", "h": "f16"}
+# Gaps that are known: these run as whole ops in tests/backend/test_attention_gpu.py, and not alone yet.
+OPEN = {
+    "attention.wgsl: not run with WIDTH_QUADS more",
+    "attention_grad.wgsl: not run with VALUE_QUADS more",
+    "attention_grad.wgsl: not run with WIDTH_QUADS more",
+}
 Trait = tuple[str, str]  # a constant and what is distinguished of its value
 
 
