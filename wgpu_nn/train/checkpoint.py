@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,7 +55,7 @@ class Parts:
         return {
             "model": type(self.model).__name__,
             "optimizer": type(self.optimizer).__name__,
-            "config": None if self.config is None else json.loads(self.config.to_json()),
+            "config": None if self.config is None else self.config.identity(),
             "accumulate": self.accumulate,
             "data": _order_of(self.data),
         }
