@@ -31,6 +31,7 @@ ROWS = (
     ("metrics",),
     ("train",),
     ("models",),
+    ("runs",),
     ("onnx", "web", "testing"),
     ("bench", "cli", "report"),
 )

@@ -74,7 +74,7 @@ IMAGES = """{
   },
   "schedule": {
     "kind": "cosine",
-    "warmup": 50
+    "warmup": 10
   },
   "augment": ["flip", {"kind": "crop", "padding": 4}],
   "metrics": ["accuracy", "confusion"],

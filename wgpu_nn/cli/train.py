@@ -18,7 +18,7 @@ EXIT = """exit status:
   0    done, or there was nothing to do
   1    failed: the message says why; a run can be resumed from its last checkpoint
   2    bad usage or config: the message names the flag or the field, and nothing was changed
-  130  stopped by Ctrl-C (or q on the dashboard), saved, and resumable: wgpu-nn resume RUN
+  130  stopped by Ctrl-C, or by q on the dashboard; a run that had begun is saved: wgpu-nn resume RUN
 """
 EXAMPLES = """examples:
   wgpu-nn train --init mnist > config.json         # a config to start from; also csv, images, own
@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"{EXAMPLES}\n{EXIT}"
     parser.add_argument("config", nargs="?", metavar="CONFIG.json", help="the run's config; flags override its fields")
     parser.add_argument(
-        "--run", type=Path, metavar="FOLDER", help="where the run is written (runs/<name of the config>)"
+        "--run", dest="folder", type=Path, metavar="FOLDER", help="where the run is written (runs/<name of the config>)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
     instead = parser.add_mutually_exclusive_group()
@@ -88,7 +88,7 @@ def begin(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
             f"train: --run: expected a new folder, got {folder}, which has a run in it; wgpu-nn resume {folder} goes on "
             "with it, --overwrite replaces it"
         )
-    prepared = run_of(config)
+    prepared = run_of(config, folder if resume else None)
     facts, model = prepared.data.facts, prepared.learner.model
     valid = "none" if prepared.valid is None else f"{prepared.valid.items:,}"
     outputs = f"{facts.outputs} {'numbers' if config.loss.numbers else 'classes'}"

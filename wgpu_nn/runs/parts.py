@@ -187,6 +187,8 @@ class CosinePart(SchedulePart):
     least: float = Field(default=0.0, ge=0.0, description="rate at the end")
 
     def init(self, lr: float, steps: int) -> Schedule:
+        if self.warmup >= steps:
+            raise ConfigError(f"schedule.warmup: expected less than the {steps} steps of the run, got {self.warmup}")
         return CosineSchedule(lr, steps, warmup=self.warmup, least=self.least)
 
 

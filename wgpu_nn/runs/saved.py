@@ -67,7 +67,7 @@ class SavedRun:
 
     def learner(self, which: Which) -> Learner:
         """Return a Learner with one of the run's models."""
-        learner = learner_of(self.config, self.facts, Device(self.config.device))
+        learner = learner_of(self.config.with_schedule(None), self.facts, Device(self.config.device))
         path = self.checkpoint(which)
         if path.is_file():
             load_module(learner.model, path)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+import numpy as np
+
 from wgpu_nn.data import DataLoader
 from wgpu_nn.errors import ConfigError, RecordError
 from wgpu_nn.nn import Module
@@ -40,8 +42,6 @@ class Run:
     ) -> Result:
         """Train in ``folder``, or go on there; see ``Learner.fit``."""
         c = self.config
-        if resume:
-            check_facts(folder, self.data.facts)
         return self.learner.fit(
             self.train,
             self.valid,
@@ -71,11 +71,19 @@ class _Keeper(Callback):
             self.config.save(session.folder / CONFIG)
 
 
-def run_of(config: RunConfig) -> Run:
-    """Return the run of a config: reads its data, and makes its model. Nothing is written."""
+def run_of(config: RunConfig, resumed: Path | None = None) -> Run:
+    """Return the run of a config, or the one that is ``resumed`` in a folder: reads its data, and makes its model.
+
+    Nothing is written. RecordError for data that are not those that the run was begun with.
+    """
     config = config.resolved()
     device = Device(config.device)  # a name that is none is told before data are read
     data = prepare(config.data, config.loss.numbers)
+    if resumed is not None and (resumed / FACTS).exists():
+        before = Facts.load(resumed / FACTS)
+        check_facts(resumed, before, data.facts)
+        if before != data.facts:  # by rounding: another machine adds up in another order
+            data = prepare(config.data, config.loss.numbers, before)
     train = DataLoader(data.train, config.batch_size, shuffle=True, seed=config.seed, workers=config.workers)
     valid = None
     if data.valid is not None:
@@ -128,12 +136,16 @@ def augmented(loss: Loss | Callable[[Tensor, Tensor], Tensor], augment: Sequence
     return step
 
 
-def check_facts(folder: Path, facts: Facts) -> None:
-    """Raise RecordError if the run in ``folder`` was begun with data of other facts."""
-    path = folder / FACTS
-    if path.exists() and Facts.load(path) != facts:
-        before = Facts.load(path)
-        differ = [name for name in Facts.model_fields if getattr(before, name) != getattr(facts, name)]
+def check_facts(folder: Path, before: Facts, now: Facts) -> None:
+    """Raise RecordError if data that the run in ``folder`` was begun with have other facts ``now``, but for rounding."""
+    differ = [
+        name
+        for name, old, new in ((name, getattr(before, name), getattr(now, name)) for name in Facts.model_fields)
+        if not (
+            np.allclose(old, new, rtol=1e-6) if name in ("mean", "deviation") and len(old) == len(new) else old == new
+        )
+    ]
+    if differ:
         raise RecordError(
             f"resume: {folder}: expected the data that the run was begun with, got others: {', '.join(differ)} differ; "
             "put them back, or train anew"
