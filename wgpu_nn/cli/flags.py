@@ -74,6 +74,7 @@ def _of_kinds(kinds: Mapping[str, type[Config]], above: tuple[str, ...]) -> Iter
 
 def add_flags(parser: argparse.ArgumentParser, flags: Sequence[Flag]) -> None:
     """Add the flags to a parser, a group for each section; names may be typed with underscores too."""
+    parser.allow_abbrev = False  # --model.d must not become another flag when there are more of them
     groups: dict[str, Any] = {}
     for flag in sorted(flags, key=lambda flag: _section(flag) != ""):
         section = _section(flag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 
@@ -34,12 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="wgpu-nn", description="Deep learning on any GPU that WebGPU reaches.")
     parser.add_argument("--version", action="version", version=f"wgpu-nn {wgpu_nn.__version__}")
     subparsers = parser.add_subparsers(metavar="command", required=True)
+    chosen = parser
     for command in COMMANDS:
         sub = subparsers.add_parser(command.name, help=command.help, description=command.description)
         if command.name == named:  # the flags of others would only take time
             command.arguments(sub)
+            chosen = sub
         sub.set_defaults(run=command.run)
-    args = parser.parse_args(words)
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{_guess(chosen, unknown)}")
     try:
         return args.run(args)
     except WgpuNNError as error:
@@ -50,3 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _guess(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+    """Return what the first unknown flag may have been meant to be."""
+    known = [name for action in parser._actions for name in action.option_strings]
+    flag = next((word.partition("=")[0] for word in unknown if word.startswith("--")), "")
+    close = difflib.get_close_matches(flag, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
