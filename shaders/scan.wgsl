@@ -1,5 +1,5 @@
 // One invocation computes the running values of one slice of one row, in order, on top of all slices before it.
-// needs: WORKGROUP, rows, slices, length, in_start, in_stride, out_start, out_stride, before, combine
+// needs: WORKGROUP, rows, slices, length, in_start, in_stride, out_start, out_stride, identity, first_carry, carried, combine
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -18,7 +18,10 @@ fn main(
     let last = first + length() / slices() + select(0u, 1u, slice < length() % slices());
     var at = in_start(row) + first * in_stride();
     var to = out_start(row) + first * out_stride();
-    var acc = before(row, slice);
+    var acc = identity();
+    if (first_carry(slice) < slice) {
+        acc = carried(row, slice - 1u);
+    }
     for (var r = first; r < last; r++) {
         acc = combine(acc, source[at]);
         out[to] = acc;

@@ -1,6 +1,7 @@
 // One workgroup computes the running values of one slice of one row: each invocation those of PER neighbours, which it then
-// puts on top of all that comes before them. A slice has WORKGROUP * PER elements at most.
-// needs: WORKGROUP, PER, Acc, rows, slices, length, in_start, in_stride, out_start, out_stride, identity, before, combine
+// puts on top of all that comes before them. A slice has WORKGROUP * PER elements at most. The totals first_carry(slice) .. slice
+// of the row are what comes before a slice.
+// needs: WORKGROUP, PER, Acc, rows, slices, length, in_start, in_stride, out_start, out_stride, identity, first_carry, carried, combine
 
 const TILE = WORKGROUP * PER;
 // Elements lie one word further apart every 32: invocations that walk PER neighbours each then meet in no memory bank.
@@ -50,9 +51,25 @@ fn main(
         totals[local] = sum;
         workgroupBarrier();
     }
-    var lead = before(row, slice);
+    var lead = identity();
     if (local > 0u) {
-        lead = combine(lead, totals[local - 1u]);
+        lead = totals[local - 1u];
+    }
+    if (first_carry(slice) < slice) {
+        var carry = identity();
+        for (var j = first_carry(slice) + local; j < slice; j += WORKGROUP) {
+            carry = combine(carry, carried(row, j));
+        }
+        workgroupBarrier();
+        totals[local] = carry;
+        workgroupBarrier();
+        for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+            if (local < half) {
+                totals[local] = combine(totals[local], totals[local + half]);
+            }
+            workgroupBarrier();
+        }
+        lead = combine(totals[0], lead);
     }
     for (var k = 0u; k < PER; k++) {
         staged[spot(local * PER + k)] = combine(lead, staged[spot(local * PER + k)]);

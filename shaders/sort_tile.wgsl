@@ -1,5 +1,6 @@
-// One workgroup sorts one tile of one row, by key and among equal keys by place, and writes the first `keep` of it.
-// needs: WORKGROUP, TILE, rows, tiles, length, span, keep, key_at, place_at, store
+// One workgroup sorts one tile of one row, by key and among equal keys by place, and writes the first `keep` of it, which
+// are no more than `runs`.
+// needs: WORKGROUP, TILE, rows, tiles, length, span, runs, keep, key_at, place_at, store
 
 var<workgroup> keys: array<u32, TILE>;
 var<workgroup> places: array<u32, TILE>;
@@ -29,26 +30,46 @@ fn main(
         places[j] = place;
     }
     workgroupBarrier();
-    // Batcher's bitonic network over `span` elements, a power of two.
-    for (var size = 2u; size <= span(); size *= 2u) {
+    // Batcher's bitonic network over runs, a power of two of elements each, whose order goes up and down by turns.
+    for (var size = 2u; size <= runs(); size *= 2u) {
         for (var step = size / 2u; step > 0u; step /= 2u) {
             for (var p = local; p < span() / 2u; p += WORKGROUP) {
                 let a = 2u * p - (p & (step - 1u));
-                let b = a + step;
-                let after = keys[a] > keys[b] || (keys[a] == keys[b] && places[a] > places[b]);
-                if (after == ((a & size) == 0u)) {
-                    let key = keys[a];
-                    let place = places[a];
-                    keys[a] = keys[b];
-                    places[a] = places[b];
-                    keys[b] = key;
-                    places[b] = place;
-                }
+                exchange(a, a + step, (a & size) == 0u);
+            }
+            workgroupBarrier();
+        }
+    }
+    // Of two runs the smaller elements are one again, in no order but one that the same network sorts; the others are left.
+    for (var size = 2u * runs(); size <= span(); size *= 2u) {
+        for (var p = local; p < span() / size * runs(); p += WORKGROUP) {
+            let a = p / runs() * size + p % runs();
+            exchange(a, a + size / 2u, true);
+        }
+        workgroupBarrier();
+        for (var step = runs() / 2u; step > 0u; step /= 2u) {
+            for (var p = local; p < span() / size * runs() / 2u; p += WORKGROUP) {
+                let q = p % (runs() / 2u);
+                let a = p / (runs() / 2u) * size + 2u * q - (q & (step - 1u));
+                exchange(a, a + step, (a & size) == 0u);
             }
             workgroupBarrier();
         }
     }
     for (var j = local; j < keep(); j += WORKGROUP) {
         store(row, tile, j, keys[j], places[j]);
+    }
+}
+
+// Puts the smaller of two elements first, or the larger one.
+fn exchange(a: u32, b: u32, up: bool) {
+    let after = keys[a] > keys[b] || (keys[a] == keys[b] && places[a] > places[b]);
+    if (after == up) {
+        let key = keys[a];
+        let place = places[a];
+        keys[a] = keys[b];
+        places[a] = places[b];
+        keys[b] = key;
+        places[b] = place;
     }
 }

@@ -47,6 +47,7 @@ ROWS = (
     Row(2, (3, 1), (2, 7), (4, 4), ("expanded", "offset", "plain", "transposed"), mask=Arg((3, 1, 7), view="flipped")),
     Row(1, (2, 1), (66, 70), (4, 4), causal=True),
     Row(1, (1, 1), (65, 67), (4, 4), mask=_seen(65, 67)),
+    Row(1, (1, 1), (130, 131), (4, 4), ("offset", "plain", "plain", "plain"), True),
     Row(0, (2, 1), (3, 5), (4, 4)),
     Row(1, (2, 2), (0, 5), (4, 4)),
 )

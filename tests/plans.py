@@ -9,16 +9,18 @@ from tests.cases import CASES, VIEWS, Arg, Case
 from wgpu_nn.backends.wgpu import execute
 from wgpu_nn.dtype import F32, DType, Float, Kind
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.graph.plan import Slot
 from wgpu_nn.kernels import Grid, Target, Template, View, Words, whole
 from wgpu_nn.kernels.peak import run_peak
 from wgpu_nn.kernels.plan import Candidate, Task
 from wgpu_nn.ops import DEFAULT_DTYPES, infer
-from wgpu_nn.shape import Shape
+from wgpu_nn.shape import Shape, size
 
 TARGETS = {
     "software": Target(software=True, invocations=256, storage=16384),
     "gpu": Target(software=False, invocations=256, storage=16384),
 }
+LARGE = Target(software=False, invocations=256, storage=32768)  # whose workgroup memory has room for larger tiles
 
 
 class Plans:
@@ -30,7 +32,7 @@ class Plans:
         self.constant: list[Kernel] = []
 
     def empty(self, shape: Shape, dtype: DType) -> View:
-        return whole(shape, dtype, object())
+        return whole(shape, dtype, Slot("temp", 4 * size(shape)))
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         kernel = template(key, None)
@@ -63,10 +65,11 @@ class Plans:
 
 
 def plan_all() -> list[Plans]:
-    """Plan the whole case table, and what only long operands reach, for both kinds of adapters, and for both
+    """Plan the whole case table, and what only long operands reach, for all kinds of adapters, and for both
     ways to choose a variant."""
     out: list[Plans] = []
-    for target, tuned in ((TARGETS["software"], True), (TARGETS["gpu"], True), (TARGETS["gpu"], False)):
+    software, gpu = TARGETS["software"], TARGETS["gpu"]
+    for target, tuned in ((software, True), (gpu, True), (gpu, False), (LARGE, True)):
         plans = Plans(target, tuned)
         for case in CASES:
             plans.case(case)
@@ -74,6 +77,10 @@ def plan_all() -> list[Plans]:
         for op in ("sum", "argmax"):
             plans.run(op, [long], {"axes": (1,), "keepdim": False})
         plans.run("softmax", [long], {"axis": 1})
+        wide, filters = (plans.empty(shape, F32) for shape in ((4, 64, 32, 32), (64, 64, 3, 3)))
+        window = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+        plans.run("conv2d", [wide, filters], window)
+        plans.run("conv2d_weight_grad", [wide, wide], {**window, "shape": filters.shape})
         run_peak(plans, plans.empty((2,), F32), 5, plans.empty((70,), F32))
         out.append(plans)
     return out

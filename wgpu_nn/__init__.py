@@ -4,7 +4,7 @@ Importing the package touches no GPU; the first device that is named does.
 """
 
 from wgpu_nn import errors, switches
-from wgpu_nn.dtype import Bool, DType, Float, Int, Kind
+from wgpu_nn.dtype import Bool, DType, Float, Int, Kind, float16, float32
 from wgpu_nn.nn import Config, Module, Param
 from wgpu_nn.tensor import (
     Device,
@@ -48,6 +48,8 @@ __all__ = [
     "default_device",
     "errors",
     "eye",
+    "float16",
+    "float32",
     "full",
     "ones",
     "ones_like",

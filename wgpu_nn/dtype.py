@@ -29,25 +29,42 @@ Scalar = float | int | bool
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """One element type: its name, its kind, its NumPy type, and its WGSL type ("" where WGSL has none)."""
+    """One element type: its name, its kind, its NumPy type, the WGSL type that kernels compute it in ("" where WGSL has
+    none), and the bytes that one element takes on a GPU.
+    """
 
     name: str
     kind: Kind
     numpy: np.dtype[np.generic]
     wgsl: str
+    nbytes: int = 4
+
+    @property
+    def wide(self) -> DType:
+        """The element type of what is summed up on the way to results of this one: f32 for f16, else itself."""
+        return F32 if self.nbytes == 2 else self
 
     def __repr__(self) -> str:
         return self.name
 
 
+# Half precision is a way to store: kernels read it as f32, compute, and round what they store.
+F16 = DType("f16", Float, np.dtype(np.float16), "f32", 2)
 F32 = DType("f32", Float, np.dtype(np.float32), "f32")
-F64 = DType("f64", Float, np.dtype(np.float64), "")
+F64 = DType("f64", Float, np.dtype(np.float64), "", 8)
 I32 = DType("i32", Int, np.dtype(np.int32), "i32")
-I64 = DType("i64", Int, np.dtype(np.int64), "")
+I64 = DType("i64", Int, np.dtype(np.int64), "", 8)
 # A Bool occupies one u32 on the GPU: WebGPU buffers hold no bool, and a word can be written without its neighbours.
 BOOL = DType("bool", Bool, np.dtype(np.bool_), "u32")
 
-DTYPES = {d.name: d for d in (F32, F64, I32, I64, BOOL)}
+float16, float32 = F16, F32  # as NumPy and others name them
+
+DTYPES = {d.name: d for d in (F32, F64, I32, I64, BOOL, F16)}
+
+
+def promoted(x: DType, y: DType) -> DType:
+    """Return the Float type that holds the elements of both: the wider one."""
+    return x if x.numpy.itemsize >= y.numpy.itemsize else y
 
 
 def kind_of_numpy(dtype: np.dtype[np.generic]) -> Kind | None:

@@ -27,21 +27,23 @@ fn in_start(row: u32) -> u32 { return row; }
 fn out_start(row: u32) -> u32 { return row * length(); }
 fn identity() -> Acc { return 0; }
 fn combine(a: Acc, b: Acc) -> Acc { return a + b; }
-fn before(row: u32, slice: u32) -> Acc { return carry[slice * rows() + row]; }
+fn carried(row: u32, slice: u32) -> Acc { return carry[slice * rows() + row]; }
 """
 
 
-@pytest.mark.parametrize("slices", [1, 2, 5])
-@pytest.mark.parametrize("file", ["scan", "scan_tile"])
-def test_a_scan_starts_each_slice_from_what_is_before_it(file: str, slices: int, gpu: Gpu) -> None:
+@pytest.mark.parametrize("slices", [1, 2, 5, 23])
+@pytest.mark.parametrize(("file", "whole"), [("scan", False), ("scan_tile", False), ("scan_tile", True)])
+def test_a_scan_starts_each_slice_from_what_is_before_it(file: str, whole: bool, slices: int, gpu: Gpu) -> None:
     x = np.random.default_rng(0).integers(-9, 9, (23, 3)).astype(np.int32)  # rows of 23 elements, 3 apart
     carry = np.arange(3 * slices, dtype=np.int32).reshape(slices, 3) * 100
     constants = {"WORKGROUP": 8, "PER": 4} if file == "scan_tile" else {"WORKGROUP": 8}
     sizes = {"rows": 3, "slices": slices, "length": 23, "in_stride": 3, "out_stride": 1}
     buffers = {"source": x, "carry": carry, "out": Out((3, 23), np.int32)}
-    out = run(gpu, file, buffers, (4, 5, 1), constants=constants, sizes=sizes, text=SCAN)
+    text = f"{SCAN}fn first_carry(slice: u32) -> u32 {{ return {'0u' if whole else 'max(slice, 1u) - 1u'}; }}"
+    out = run(gpu, file, buffers, (10, 7, 1), constants=constants, sizes=sizes, text=text)
     parts = np.array_split(x.T, slices, axis=1)
-    want = [np.cumsum(part, axis=1) + carry[k][:, None] for k, part in enumerate(parts)]
+    starts = np.concatenate([carry[:1] * 0, np.cumsum(carry, axis=0) if whole else carry])
+    want = [np.cumsum(part, axis=1) + starts[k][:, None] for k, part in enumerate(parts)]
     np.testing.assert_array_equal(out, np.concatenate(want, axis=1))
 
 
@@ -57,8 +59,10 @@ def test_sort_by_rank_finds_the_first_places_of_rows(gpu: Gpu) -> None:
     assert (out[7] == -77).all()
 
 
-@pytest.mark.parametrize(("length", "span"), [(1, 1), (2, 2), (5, 8), (32, 32), (77, 32)])
-def test_a_tile_is_sorted_by_key_and_place(length: int, span: int, gpu: Gpu) -> None:
+@pytest.mark.parametrize(
+    ("length", "span", "runs"), [(1, 1, 1), (2, 2, 2), (5, 8, 8), (32, 32, 32), (77, 32, 8), (90, 32, 16)]
+)
+def test_a_tile_is_sorted_by_key_and_place(length: int, span: int, runs: int, gpu: Gpu) -> None:
     x = words_of(3, length, below=4) * np.uint32(0x55555555)  # the largest key is among them
     tiles, keep = -(-length // 32), min(length, 6)
     text = """fn key_at(row: u32, r: u32) -> u32 { return source[row * length() + r]; }
@@ -67,7 +71,7 @@ def test_a_tile_is_sorted_by_key_and_place(length: int, span: int, gpu: Gpu) -> 
         out[((row * tiles() + tile) * keep() + j) * 2u] = key;
         out[((row * tiles() + tile) * keep() + j) * 2u + 1u] = place;
     }"""
-    sizes = {"rows": 3, "tiles": tiles, "length": length, "span": span, "keep": keep}
+    sizes = {"rows": 3, "tiles": tiles, "length": length, "span": span, "runs": runs, "keep": keep}
     out = run(
         gpu,
         "sort_tile",
@@ -229,7 +233,13 @@ def test_sorted_senders_are_added_up_in_blocks_and_then_by_target(gpu: Gpu) -> N
 def test_whole_numbers_are_added_in_any_order(file: str, gpu: Gpu) -> None:
     index, source = i32([1, -1, 1, 9, 0, 3, -5, 2**31 - 1]), i32([1, 2, 3, 4, 5, 6, 7, 8])
     text = """struct Place { index: u32, source: u32, out: u32 }
-    fn locate(i: u32) -> Place { return Place(i, i, 1u); }"""
+    fn locate(i: u32) -> Place { return Place(i, i, 1u); }
+    fn add(at: u32, value: i32) { atomicAdd(&out[at], value); }"""
+    if file == "scatter_count_tile":
+        text += """
+        alias Word = i32;
+        fn add_here(at: u32, value: i32) { atomicAdd(&sums[at], value); }
+        fn number(sum: Word) -> i32 { return sum; }"""
     more = {"share": 3} if file == "scatter_count_tile" else {}
     out = run(
         gpu,

@@ -111,7 +111,8 @@ def test_folders_that_are_missing_empty_or_strange_are_refused(photos: Path, tmp
     assert len(some) == 9 and some.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     with pytest.raises(DataError, match="a folder for each class, got none"):
         ImageFolder(photos / "empty")
-    for wrong in ({"size": (0, 3)}, {"channels": 2}):
+    wrongs: list[dict[str, Any]] = [{"size": (0, 3)}, {"channels": 2}]
+    for wrong in wrongs:
         with pytest.raises(DataError, match="expected size"):
             ImageFolder(photos, **wrong)
 
@@ -173,7 +174,7 @@ def test_masks_that_do_not_fit_are_refused(scenes: tuple[Path, Path]):
     assert read_mask(masks / "1.png").dtype == np.int32
 
 
-def annotations(**more: Any) -> dict[str, Any]:
+def described(**more: Any) -> dict[str, Any]:
     return {
         "images": [
             {"id": 7, "file_name": "1.png", "height": 6, "width": 4},
@@ -191,7 +192,7 @@ def annotations(**more: Any) -> dict[str, Any]:
 
 def coco(scenes: tuple[Path, Path], **more: Any) -> CocoBoxes:
     path = scenes[0].parent / "boxes.json"
-    path.write_text(json.dumps(annotations(**more)))
+    path.write_text(json.dumps(described(**more)))
     return CocoBoxes(path, scenes[0], size=(12, 4))
 
 

@@ -162,6 +162,13 @@ def test_classes_out_of_range_are_refused(tmp_path: Path, write: Write, read: Re
 
 
 @pytest.mark.parametrize(("write", "read"), FORMATS)
+def test_more_names_than_classes_are_refused(tmp_path: Path, write: Write, read: Read):
+    assert read(write(tmp_path / "t"), "species", classes=3).classes == ("iris", "lily", "rose")
+    with pytest.raises(DataError, match=r"expected 2 classes in the target 'species', got 3: \('iris', "):
+        read(tmp_path / "t", "species", classes=2)
+
+
+@pytest.mark.parametrize(("write", "read"), FORMATS)
 def test_texts_among_features_and_unknown_columns_are_refused(tmp_path: Path, write: Write, read: Read):
     path = write(tmp_path / "t")
     with pytest.raises(DataError, match=r"column 'species': expected a number, got 'iris'"):
@@ -189,6 +196,8 @@ def test_lists_of_numbers_are_features(tmp_path: Path):
     for write, read in ((write_jsonl, read_jsonl), (write_parquet, read_parquet)):
         table = read(write(tmp_path / "t", rows, ["v", "on", "y"]), "y")
         assert table.names == ("v[0]", "v[1]", "v[2]", "on") and table.x.tolist() == [[1, 2.5, 3, 1], [4, 5, 6, 0]]
+    late = write_jsonl(tmp_path / "late", [(None, "a"), ([1, 2], "b")], ["v", "y"])
+    assert read_jsonl(late, "y", skip_bad=True).x.tolist() == [[1, 2]]
     with pytest.raises(DataError, match=r"row 2, column 'v': expected 3 numbers as in the first row, got 2"):
         read_parquet(write_parquet(tmp_path / "u", [([1, 2, 3], "a"), ([1, 2], "b")], ["v", "y"]), "y")
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wgpu_nn import Device
 from wgpu_nn.data import (
     ArrayDataset,
     DataLoader,
@@ -36,6 +37,7 @@ from wgpu_nn.data import (
     windowed,
 )
 from wgpu_nn.errors import DataError
+from wgpu_nn.train.feed import feed
 
 
 def counting(n: int) -> ArrayDataset:
@@ -144,6 +146,14 @@ def test_draws_that_cannot_be_are_refused(wrong: dict[str, Any]):
         sampled(counting(5), **{"n": 3, "seed": 0, **wrong})
 
 
+def test_a_function_of_single_items_is_mapped_over_any_data_set():
+    data = mapped(Sentences(), lambda item: (len(item["words"]), item["name"]), each=True)
+    assert data[2] == (3, "s2") and [a.tolist() for a in data[np.array([4, 0])]] == [[5, 1], ["s4", "s0"]]
+    assert in_memory(mapped(counting(3), lambda item: item, each=True)) and not in_memory(data)
+    (lengths, _) = next(DataLoader(data, 3, shuffle=False, seed=0).epoch(0))
+    assert lengths.tolist() == [1, 2, 3]
+
+
 def test_windows_are_runs_of_items():
     data = windowed(counting(10), 4, stride=3)
     assert len(data) == 3 and in_memory(data)
@@ -221,6 +231,12 @@ def test_a_sampler_of_another_length_is_refused():
         DataLoader(counting(9), 2, shuffle=False, seed=0, sampler=Short()).epoch(3)
 
 
+def test_what_is_augmented_does_not_stay_on_a_device():
+    made = DataLoader(counting(9), 2, shuffle=False, seed=0, augment=lambda item, generator: item)
+    assert not made.repeatable and feed(made, Device("numpy")).reason
+    assert not feed(DataLoader(counting(9), 2, shuffle=False, seed=0), Device("numpy")).reason
+
+
 # --- batches -----------------------------------------------------------------------------------------------------------
 def test_the_last_batch_is_filled_and_every_batch_has_a_mask():
     loader = DataLoader(counting(7), 3, shuffle=False, seed=0, pad_last=True)
@@ -258,7 +274,7 @@ def test_dicts_are_collated_and_their_sequences_padded():
         and b["name"].tolist() == ["s3", "s4"]
     )
     with pytest.raises(
-        DataError, match=r"items \[0, 1, 2\]: DataError: stacked: expected the shape .* item\['words'\]"
+        DataError, match=r"items \[0, 1, 2\]: DataError: stacked: expected the length .* item\['words'\]"
     ):
         list(DataLoader(Sentences(), 3, shuffle=False, seed=0, collate=stacked).epoch(0))
 
@@ -271,7 +287,8 @@ def test_sequences_in_tuples_are_padded_to_one_length():
         PadCollate(length=2)(items)
     with pytest.raises(DataError, match="expected a sequence as field 1"):
         PadCollate((1,))(items)
-    for wrong in ({"fields": ()}, {"multiple_of": 0}, {"length": 0}):
+    wrongs: list[dict[str, Any]] = [{"fields": ()}, {"multiple_of": 0}, {"length": 0}]
+    for wrong in wrongs:
         with pytest.raises(DataError, match="PadCollate: expected at least one field"):
             PadCollate(**wrong)
 

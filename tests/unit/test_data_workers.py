@@ -168,7 +168,7 @@ class Unwelcome:
 
 
 def test_what_cannot_be_unpickled_says_so():
-    with pytest.raises(DataError, match="a worker process failed with RuntimeError: not here"):
+    with pytest.raises(DataError, match=r"can unpickle, got RuntimeError: not here.*kind='thread'"):
         list(DataLoader(Unwelcome(), 4, shuffle=False, seed=0, workers=1, kind="process").epoch(0))
     assert children() == []
 
@@ -220,9 +220,9 @@ def test_ctrl_c_and_kill_leave_no_processes_behind(tmp_path: Path, how: signal.S
         os.killpg(process.pid, how)  # as a terminal does: to all of them
     else:
         process.kill()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert errors.count("Traceback") == (how == signal.SIGINT), errors
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while any(lives(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(lives(pid) for pid in workers)

@@ -24,7 +24,7 @@ CPU = Device("numpy")
     [
         (1.5, Float, np.float32), ([1, 2], Int, np.int32), ([[True]], Bool, np.bool_), ([], Float, np.float32),
         (np.zeros(3, np.uint8), Int, np.int32), (np.zeros(3, np.float64), Float, np.float32), ([1, 2.5], Float, np.float32),
-        (np.zeros((0, 2), np.int64), Int, np.int32), (np.float16(2), Float, np.float32), (True, Bool, np.bool_),
+        (np.zeros((0, 2), np.int64), Int, np.int32), (np.array(2, np.float16), Float, np.float16), (True, Bool, np.bool_),
     ],
 )  # fmt: skip
 def test_the_data_decides_the_kind_and_the_device_the_element_type(data: Any, kind: nn.Kind, dtype: Any) -> None:

@@ -150,7 +150,7 @@ class Autodiff:
                 rule = rules[i]
                 if rule is None:
                     continue
-                part = _unbroadcast(rule(g, out, *xs, **node.attrs), self.inner.spec(node.operands[i]).shape)
+                part = _like(rule(g, out, *xs, **node.attrs), self.inner.spec(node.operands[i]))
                 found[parent] = found[parent] + part if parent in found else part
         return leaves
 
@@ -167,10 +167,11 @@ def _newest_first(root: Node) -> Sequence[Node]:
     return sorted(seen, key=lambda n: -n.order)
 
 
-def _unbroadcast(g: Term, shape: Shape) -> Term:
-    """Sum a gradient over the axes along which its operand was repeated."""
-    if g.shape == shape:
-        return g
-    lead = g.rank - len(shape)
-    axes = [*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)]
-    return (g.sum(axes) if axes else g).reshape(shape)
+def _like(g: Term, operand: Spec) -> Term:
+    """Sum a gradient over the axes along which its operand was repeated; it has that one's element type."""
+    shape = operand.shape
+    if g.shape != shape:
+        lead = g.rank - len(shape)
+        axes = [*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)]
+        g = (g.sum(axes) if axes else g).reshape(shape)
+    return g.cast(operand.dtype)

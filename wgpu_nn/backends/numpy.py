@@ -12,9 +12,9 @@ from wgpu_nn.backends.numpy_norm import NORMS
 from wgpu_nn.backends.numpy_order import ORDERS
 from wgpu_nn.backends.numpy_routines import ROUTINES
 from wgpu_nn.backends.threefry import normal, uniform
-from wgpu_nn.dtype import BOOL, DTYPES, F32, F64, I32, I64, Bool, DType, Float, Int, Kind, Scalar
+from wgpu_nn.dtype import BOOL, DTYPES, F16, F32, F64, I32, I64, Bool, DType, Float, Int, Kind, Scalar
 from wgpu_nn.errors import KindError
-from wgpu_nn.ops import Spec, infer
+from wgpu_nn.ops import OPS, Category, Spec, infer
 from wgpu_nn.shape import size
 
 Array = np.ndarray
@@ -158,6 +158,10 @@ TABLE: dict[str, Callable[..., Any]] = {
 }
 
 
+def _wide(x: Array | Scalar) -> Array | Scalar:
+    return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype == F16.numpy else x
+
+
 class Numpy:
     """Runs ops with NumPy; its Float is f32 by default, or f64 (its Int then being i64) as an oracle."""
 
@@ -182,8 +186,10 @@ class Numpy:
         out = infer(op, given, attrs, self._dtypes)
         # NaN and infinities are ordinary values here, as on a GPU; who cares asks is_nan.
         with np.errstate(all="ignore"):
+            if OPS[op].category is not Category.VIEW:  # as on a GPU, f16 is computed in f32, and rounded once
+                operands = tuple(_wide(x) for x in operands)
             found = TABLE[op](*operands, **attrs)
-        return np.asarray(found, dtype=out.dtype.numpy).reshape(out.shape)
+            return np.asarray(found, dtype=out.dtype.numpy).reshape(out.shape)
 
     def upload(self, array: Array, dtype: DType) -> Array:
         return np.array(array, dtype=dtype.numpy, order="C")

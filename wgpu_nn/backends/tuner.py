@@ -23,7 +23,9 @@ from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError, OutOf
 from wgpu_nn.gpu import Bound, Buffer, Gpu, Replay, Segment
 from wgpu_nn.kernels import Grid, Target, Template, View, Words, whole
 from wgpu_nn.kernels.plan import Candidate, Task
-from wgpu_nn.shape import Shape, size
+from wgpu_nn.kernels.storage import stored
+from wgpu_nn.ops import Spec
+from wgpu_nn.shape import Shape
 
 log = logging.getLogger("wgpu_nn.autotune")
 
@@ -65,16 +67,20 @@ class _Trial:
         self._held: list[Buffer] = []
 
     def empty(self, shape: Shape, dtype: DType) -> View:
-        count = size(shape)
-        buffer = self._gpu.pool.lease(4 * count)
-        self._gpu.stream.upload(buffer, np.full(count, np.nan, np.float32))  # whoever reads what nobody wrote is caught
+        spec = Spec(shape, dtype)
+        buffer = self._gpu.pool.lease(spec.nbytes)
+        self._gpu.stream.upload(
+            buffer, _repeated(np.nan, spec.nbytes, dtype)
+        )  # whoever reads what nobody wrote is caught
         self._held.append(buffer)
         return whole(shape, dtype, buffer)
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         if 0 not in grid:
             places = [Segment(v.buffer, 0, v.buffer.block.size) for v in views]
-            self.bound.append(self._gpu.stream.bind(template(key, words), places, grid))
+            self.bound.append(
+                self._gpu.stream.bind(stored(template(key, words), views, self.target.halves), places, grid)
+            )
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
         return 0
@@ -95,20 +101,21 @@ class _Bench:
             reach = sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True) if s > 0)
             extents[id(v.buffer)] = max(extents.get(id(v.buffer), 0), v.offset + reach + 1)
         rng = np.random.default_rng(0)
+        types = {id(v.buffer): v.dtype for v in (*task.reads, *task.writes)}
         for home, extent in extents.items():
-            self._buffers[home] = gpu.pool.lease(4 * extent)
-            some = rng.uniform(-1, 1, PERIOD).astype(np.float32)
-            if any(id(v.buffer) == home and v.dtype.kind is not Float for v in task.reads):
-                some = np.zeros(1, np.float32)  # an index or a mask: 0 is right for both
-            gpu.stream.upload(self._buffers[home], np.resize(some, extent))
+            nbytes = types[home].nbytes * extent
+            self._buffers[home] = gpu.pool.lease(nbytes)
+            # An index or a mask is 0, which is right for both.
+            some = rng.uniform(-1, 1, PERIOD) if types[home].kind is Float else 0.0
+            gpu.stream.upload(self._buffers[home], _repeated(some, nbytes, types[home]))
         self.views = [replace(v, buffer=self._buffers[id(v.buffer)]) for v in (*task.reads, *task.writes)]
         self._writes = self.views[len(task.reads) :]
-        self._room = {self._buffers[id(v.buffer)]: extents[id(v.buffer)] for v in task.writes}
+        self._room = {self._buffers[id(v.buffer)]: (extents[id(v.buffer)], v.dtype) for v in task.writes}
 
     def blank(self) -> None:
         """Overwrite results, so that what a candidate leaves out is seen."""
-        for buffer, extent in self._room.items():
-            self._gpu.stream.upload(buffer, np.full(extent, np.nan, np.float32))
+        for buffer, (extent, dtype) in self._room.items():
+            self._gpu.stream.upload(buffer, _repeated(np.nan, dtype.nbytes * extent, dtype))
 
     def results(self) -> list[np.ndarray]:
         """Return what was written; of much, parts."""
@@ -118,9 +125,17 @@ class _Bench:
                 starts, count = [0], v.size
             else:
                 starts, count = np.linspace(0, v.size - SPAN, SPANS).astype(int).tolist(), SPAN
-            parts = [self._gpu.stream.read(v.buffer, 4 * (v.offset + s), 4 * count) for s in starts]
-            out.append(np.frombuffer(b"".join(parts), np.float32))
+            width = v.dtype.nbytes
+            starts = [s - s % 2 for s in starts]  # whole words
+            parts = [self._gpu.stream.read(v.buffer, v.start + width * s, -(-width * count // 4) * 4) for s in starts]
+            out.append(np.frombuffer(b"".join(parts), v.dtype.numpy if v.dtype.kind is Float else np.float32))
         return out
+
+
+def _repeated(some: float | np.ndarray, nbytes: int, dtype: DType) -> np.ndarray:
+    """Return Floats over so many bytes, in whole words."""
+    element = np.dtype(np.float16 if dtype.nbytes == 2 else np.float32)
+    return np.resize(np.asarray(some, element), -(-nbytes // 4) * 4 // element.itemsize)
 
 
 def agrees(got: np.ndarray, want: np.ndarray, terms: int) -> bool:
@@ -128,10 +143,12 @@ def agrees(got: np.ndarray, want: np.ndarray, terms: int) -> bool:
 
     Rounding errors of a running sum grow as its length, and its result as the root of that; a lost product is larger.
     """
+    rounding = 2e-3 if want.dtype == np.float16 else 1e-5  # two of f16's
+    got, want = got.astype(np.float32), want.astype(np.float32)
     known = want[np.isfinite(want)]
     scale = float(np.sqrt(np.mean(np.square(known, dtype=np.float64)))) if known.size else 0.0
     tolerance = (1e-5 + 5e-7 * math.sqrt(terms)) * scale
-    return bool(np.allclose(got, want, 1e-5, tolerance, equal_nan=True))
+    return bool(np.allclose(got, want, rounding, tolerance, equal_nan=True))
 
 
 class Tuner:
@@ -160,7 +177,7 @@ class Tuner:
         with self._lock:
             if self._choices is None:
                 self._choices = self._open()
-            key, names = self._key(task), [c.name for c in candidates]
+            key, names = remembered_by(task, self._target), [c.name for c in candidates]
             known = self._choices.get(key) if mode == "on" or key in self._measured else None
             if known in names:
                 return names.index(known)
@@ -178,12 +195,6 @@ class Tuner:
             self._measured.add(key)
             self._choices.keep(key, names[best])
             return best
-
-    def _key(self, task: Task) -> str:
-        t = self._target
-        kind = "software" if t.software else f"gpu {t.invocations} {t.storage}"
-        trust = ", checked" if switches.checked_shaders else ""
-        return f"{task.family} {' x '.join(str(bucket(n)) for n in task.sizes)}, {task.traits}, {kind}{trust}"
 
     def _measure(self, key: str, task: Task, candidates: Sequence[Candidate]) -> int:
         """Return the index of the best candidate."""
@@ -261,6 +272,15 @@ class Tuner:
         if taken > 0:  # some drivers' timestamps go astray now and then
             trial.best = min(trial.best, taken)
         return taken
+
+
+def remembered_by(task: Task, target: Target) -> str:
+    """Return what the choice for a task is remembered by."""
+    kind = "software" if target.software else f"gpu {target.invocations} {target.storage}"
+    trust = ", checked" if switches.checked_shaders else ""
+    halves = [str(n) for n, v in enumerate((*task.reads, *task.writes)) if v.dtype.nbytes == 2]
+    stored_so = f", f16 {' '.join(halves)}" if halves else ""
+    return f"{task.family} {' x '.join(str(bucket(n)) for n in task.sizes)}, {task.traits}, {kind}{trust}{stored_so}"
 
 
 def bucket(n: int) -> int:

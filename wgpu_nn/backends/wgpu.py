@@ -15,9 +15,10 @@ from wgpu_nn.backends.choices import known_choices
 from wgpu_nn.backends.tuner import Tuner
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
 from wgpu_nn.errors import CaptureError, KindError
-from wgpu_nn.gpu import Gpu, Landing
-from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
+from wgpu_nn.gpu import Gpu, Landing, bindable
+from wgpu_nn.kernels import Grid, Input, Target, Template, View, Words, contiguous, plan_op, whole
 from wgpu_nn.kernels.plan import Candidate, Task
+from wgpu_nn.kernels.storage import stored
 from wgpu_nn.kernels.views import VIEWS
 from wgpu_nn.ops import DEFAULT_DTYPES, Spec, infer
 from wgpu_nn.shape import Shape, size
@@ -73,10 +74,10 @@ class Wgpu:
 
     # --- the site of planners --------------------------------------------------------------------------------------
     def empty(self, shape: Shape, dtype: DType) -> View:
-        return whole(shape, dtype, self.gpu.pool.lease(4 * size(shape)))
+        return whole(shape, dtype, self.gpu.pool.lease(Spec(shape, dtype).nbytes))
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
-        kernel = template(key, None)
+        kernel = stored(template(key, None), views, self.target.halves)
         params = np.array([w & 0xFFFFFFFF for w in words], np.uint32).tobytes()
         self.gpu.stream.launch(kernel, [v.buffer for v in views], grid, params)
 
@@ -96,6 +97,8 @@ class Wgpu:
             raise KindError(f"upload: a GPU holds no {dtype}, got an array of it; use f32 or i32")
         data = np.ascontiguousarray(array, np.uint32 if dtype.kind is Bool else dtype.numpy)
         out = self.empty(array.shape, dtype)
+        if data.nbytes % 4:
+            data = np.append(data, np.zeros(1, data.dtype))  # buffers are copied in whole words
         self.gpu.stream.upload(out.buffer, data)
         return out
 
@@ -103,13 +106,13 @@ class Wgpu:
         x = self._readable(handle)
         if x.size == 0:
             return np.empty(x.shape, x.dtype.numpy)
-        return _array(self.gpu.stream.read(x.buffer, 4 * x.offset, 4 * x.size), x)
+        return _array(self.gpu.stream.read(x.buffer, x.start, -(-x.nbytes // 4) * 4), x)
 
     def download_later(self, handle: View) -> Pending:
         x = self._readable(handle)
         if x.size == 0:
             return Present(np.empty(x.shape, x.dtype.numpy))
-        return _Coming(self.gpu.stream.read_later(x.buffer, 4 * x.offset, 4 * x.size), x.spec)
+        return _Coming(self.gpu.stream.read_later(x.buffer, x.start, -(-x.nbytes // 4) * 4), x.spec)
 
     def _readable(self, handle: View) -> View:
         if isinstance(handle, Traced):
@@ -140,23 +143,26 @@ class _Coming:
 
 
 def _array(data: bytes | bytearray, spec: Spec | View) -> np.ndarray:
-    stored = np.uint32 if spec.dtype.kind is Bool else spec.dtype.numpy
-    return np.frombuffer(data, stored).reshape(spec.shape).astype(spec.dtype.numpy, copy=False)
+    element = np.uint32 if spec.dtype.kind is Bool else spec.dtype.numpy
+    found = np.frombuffer(data, element, size(spec.shape))
+    return found.reshape(spec.shape).astype(spec.dtype.numpy, copy=False)
 
 
 @functools.cache
 def target_of(gpu: Gpu) -> Target:
     """Return what the choice of kernel variants depends on."""
-    return target_from(gpu.software, gpu.limits)
+    return target_from(gpu.software, gpu.limits, "shader-f16" in gpu.features)
 
 
-def target_from(software: bool, limits: Mapping[str, int]) -> Target:
-    """Return the target of a device with these limits, by WebGPU's names."""
+def target_from(software: bool, limits: Mapping[str, int], halves: bool = True) -> Target:
+    """Return the target of a device with these limits, by WebGPU's names, and with or without f16 in WGSL."""
     return Target(
         software=software,
         invocations=min(limits["max-compute-invocations-per-workgroup"], limits["max-compute-workgroup-size-x"]),
         storage=limits["max-compute-workgroup-storage-size"],
         bindings=min(limits["max-storage-buffers-per-shader-stage"], 16),
+        binding=bindable(limits),
+        halves=halves,
     )
 
 
@@ -166,5 +172,5 @@ def execute(site: Any, op: str, operands: Sequence[Input], attrs: Mapping[str, A
     if view is not None:
         return view(site, operands[0], **attrs)
     target = site.empty(out.shape, out.dtype)
-    PLANNERS[op](site, op, operands, attrs, target)
+    plan_op(site, op, operands, attrs, target)
     return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 
-from wgpu_nn.bench import ops, step
+from wgpu_nn.bench import accuracy, learner, ops, step
 from wgpu_nn.cli.command import Command
 
 BENCHMARKS: tuple[Command, ...] = (
@@ -17,6 +17,13 @@ BENCHMARKS: tuple[Command, ...] = (
         arguments=step.arguments,
         run=step.run,
     ),
+    Command(
+        name="learner",
+        help="the Learner against a loop written by hand",
+        description="Time epochs of the Learner, its dashboard on, and of a captured loop written by hand, by turns.",
+        arguments=learner.arguments,
+        run=learner.run,
+    ),
     *(
         Command(
             name=b.name,
@@ -27,6 +34,14 @@ BENCHMARKS: tuple[Command, ...] = (
             run=functools.partial(ops.run, b),
         )
         for b in ops.BENCHMARKS
+    ),
+    Command(
+        name="accuracy",
+        help="errors of elementary functions",
+        description="Measure the largest errors of elementary functions over all exponents of f32, in units in the last "
+        "place, on an adapter and on NumPy. It fails if one is beyond its documented bound.",
+        arguments=accuracy.arguments,
+        run=accuracy.run,
     ),
 )
 

@@ -16,12 +16,12 @@ from wgpu_nn.data.dataset import (
     split,
     subset,
 )
+from wgpu_nn.data.decode import read_image, read_mask
 from wgpu_nn.data.folders import ImageFolder, MaskFolder, TextFolder
 from wgpu_nn.data.idx import read_idx
 from wgpu_nn.data.images import read_digit
 from wgpu_nn.data.loader import DataLoader
 from wgpu_nn.data.mnist import Digits, fetch_fashion_mnist, fetch_mnist, load_digits_npz, load_mnist
-from wgpu_nn.data.pictures import read_image, read_mask
 from wgpu_nn.data.rows import BadRow, Checked, CsvRows, JsonRows, Rows
 from wgpu_nn.data.sampling import Sampler, WeightedSampler
 from wgpu_nn.data.sqlite import SqliteDataset, SqliteRows, read_sqlite

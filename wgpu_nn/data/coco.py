@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn.data.dataset import Index, Item, Source
+from wgpu_nn.data.decode import read_image
 from wgpu_nn.data.folders import check_image_arguments, stacked_rows
-from wgpu_nn.data.pictures import read_image
 from wgpu_nn.errors import DataError
 
 __all__ = ["CocoBoxes"]

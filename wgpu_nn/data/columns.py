@@ -112,7 +112,8 @@ class Builder:
                 bool(values) and not any(_number(value, self.columns.text) is not None for value in values)
             )
         for name in self.features:
-            self.widths.setdefault(name, _width(chunk.columns[name][0]))
+            first = next((value for value in chunk.columns[name] if not _absent(value)), 0)
+            self.widths.setdefault(name, _width(first))
         return True
 
     def _converted(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray | None] | None:
@@ -192,13 +193,16 @@ def _width(value: object) -> int:
 
 
 def _numbers(values: Any, text: bool) -> np.ndarray | None:
-    """Return values as float64, or None unless all are numbers; only CSV writes them as text, and without underscores."""
+    """Return values as float64, or None unless all are numbers; only CSV writes them as text."""
     try:
+        if text:
+            written = "".join(values)
+            # float() reads 1_000 and the digits of all scripts, which no other reader of CSV does.
+            plain = "_" not in written and written.isascii()
+            return np.fromiter(map(float, values), np.float64, len(values)) if plain else None
         array = np.asarray(values)
-        if array.dtype.kind == "U" and text:
-            return None if any("_" in value for value in values) else array.astype(np.float64)
         return array.astype(np.float64) if array.dtype.kind in "iufb" else None
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from wgpu_nn.data.dataset import Index, Item, Source
-from wgpu_nn.data.pictures import EXTENSIONS, read_image, read_mask
+from wgpu_nn.data.decode import EXTENSIONS, read_image, read_mask
 from wgpu_nn.errors import DataError
 
 __all__ = ["ImageFolder", "MaskFolder", "TextFolder"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wgpu_nn.data.pictures import decoded
+from wgpu_nn.data.decode import decoded
 from wgpu_nn.errors import DataError
 
 __all__ = ["read_digit"]

@@ -16,15 +16,15 @@ from wgpu_nn.data.shelf import ahead
 from wgpu_nn.data.workers import Crew, Job, Plan
 from wgpu_nn.errors import DataError
 
-__all__ = ["DataLoader", "Kind", "Workers"]
+__all__ = ["DataLoader", "WorkerKind", "Workers"]
 
-Kind = Literal["thread", "process"]
+WorkerKind = Literal["thread", "process"]
 
 
 class Workers:
     """Where a job is done: in the caller's thread, in threads, or in processes that stay from one epoch to the next."""
 
-    def __init__(self, job: Job, workers: int, kind: Kind, prefetch: int) -> None:
+    def __init__(self, job: Job, workers: int, kind: WorkerKind, prefetch: int) -> None:
         if workers < 0 or prefetch < 0 or kind not in ("thread", "process"):
             raise DataError(
                 "DataLoader: expected workers >= 0, prefetch >= 0 and kind 'thread' or 'process', "
@@ -116,7 +116,7 @@ class DataLoader:
         sampler: Sampler | None = None,
         pad_last: bool = False,
         workers: int = 1,
-        kind: Kind = "thread",
+        kind: WorkerKind = "thread",
     ) -> None:
         if len(dataset) == 0:
             raise DataError("DataLoader: expected at least one item, got an empty data set; is the source empty?")

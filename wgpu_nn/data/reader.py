@@ -51,9 +51,11 @@ class Reader:
 
     def read(self, indices: np.ndarray, epoch: int, what: str) -> Batch:
         """Return the items ``indices`` as a batch; raises DataError that names them, chained from what went wrong."""
+        together = self.augment is None and self.collate is None
         at: int | None = None
+        read = False
         try:
-            if self.augment is None and self.collate is None:
+            if together:
                 batch: Batch = self.dataset[indices]
                 _check(batch, len(indices))
             else:
@@ -61,20 +63,21 @@ class Reader:
                 for i in indices.tolist():
                     at = i
                     item = self.dataset[i]
-                    if self.augment is not None:
-                        item = self.augment(item, item_generator(self.seed, epoch, i))
-                    items.append(item)
+                    items.append(self._augmented(item, epoch, i))
                 at = None
                 batch = (self.collate or stacked)(items)
+            read = True
             return batch if self.transform is None else self.transform(batch)
         except Exception as error:
-            if at is None and self.augment is None and self.collate is None:
-                at = self._culprit(indices)
+            at = self._culprit(indices) if together and not read else at
             way_out = f"it is item {at}" if at is not None else "read them one by one with dataset[i]"
             raise DataError(
                 f"DataLoader: reading {what} failed, items {_listed(indices)}: "
                 f"{type(error).__name__}: {error}; {way_out}"
             ) from error
+
+    def _augmented(self, item: Any, epoch: int, i: int) -> Any:
+        return item if self.augment is None else self.augment(item, item_generator(self.seed, epoch, i))
 
     def _culprit(self, indices: np.ndarray) -> int | None:
         """Return the item that fails by itself, if one does."""

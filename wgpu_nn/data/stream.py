@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from wgpu_nn.data.collate import Batch, stacked, with_mask
-from wgpu_nn.data.loader import Kind, Workers
+from wgpu_nn.data.loader import WorkerKind, Workers
 from wgpu_nn.data.reader import Augment, Collate, Transform
 from wgpu_nn.data.sampling import item_generator, shuffled
 from wgpu_nn.data.shelf import ahead
@@ -233,7 +233,7 @@ class StreamLoader:
         collate: Collate = stacked,
         pad_last: bool = False,
         workers: int = 1,
-        kind: Kind = "thread",
+        kind: WorkerKind = "thread",
     ) -> None:
         if batch_size < 1 or seed < 0 or (drop_last and pad_last):
             raise DataError(

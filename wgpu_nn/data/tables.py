@@ -11,7 +11,7 @@ import numpy as np
 
 from wgpu_nn.data.columns import Builder, Chunk, Classes, Columns, Reading
 from wgpu_nn.data.dataset import Index, Item, Source
-from wgpu_nn.data.rows import BadRow, CsvRows, JsonRows, Rows
+from wgpu_nn.data.rows import BadRow, CsvRows, JsonRows, Rows, shown
 from wgpu_nn.errors import DataError
 
 __all__ = ["Table", "read_csv", "read_jsonl", "rows_table", "table_of"]
@@ -106,6 +106,11 @@ def _targets(
         if regression:
             raise DataError(f"{source}: expected numbers in the target {target!r}, got texts; leave regression out")
         names = tuple(classes) if isinstance(classes, Sequence) else tuple(sorted(set(y)))
+        if isinstance(classes, int) and len(names) > classes:
+            raise DataError(
+                f"{source}: expected {classes} classes in the target {target!r}, got {len(names)}: {shown(names)}; "
+                "is one of them misspelt?"
+            )
         places = {name: i for i, name in enumerate(names)}
         return names, np.array([places[name] for name in y], np.int32)
     if regression or (y != np.floor(y)).any():

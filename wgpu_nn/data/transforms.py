@@ -176,7 +176,7 @@ def cached(dataset: Dataset[Item], folder: str | os.PathLike[str] | None = None,
     try:
         disk.folder.mkdir(parents=True, exist_ok=True)
         if not note.exists():
-            if any(disk.folder.iterdir()):
+            if any(not path.name.startswith(".") for path in disk.folder.iterdir()):
                 raise DataError(
                     f"cached: expected a new folder or a cache, got {disk.folder} with other files; name another"
                 )

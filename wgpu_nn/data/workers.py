@@ -167,17 +167,24 @@ def _work(end: Connection, worker: int, workers: int) -> None:
 
 def _made(job: Callable[[], Job], plan: bytes, worker: int, workers: int) -> Iterator[Any]:
     try:
-        yield from job().share(pickle.loads(plan), worker, workers)
+        work = job()
+    except Exception as error:  # whatever importing its modules and making it again raise
+        what = f"got {type(error).__name__}: {error}; define its classes in a module that can be imported (a notebook is none)"
+        yield _failed(
+            f"DataLoader: expected a data set that a worker process can unpickle, {what}, or take kind='thread'", error
+        )
+        return
+    try:
+        yield from work.share(pickle.loads(plan), worker, workers)
         yield _DONE
+    except DataError as error:
+        yield _failed(str(error), error)
     except Exception as error:
-        yield _failed(error)
+        yield _failed(f"DataLoader: a worker process failed with {type(error).__name__}: {error}", error)
 
 
-def _failed(error: Exception) -> _Failed:
-    text = "".join(traceback.format_exception(error)).rstrip()
-    if isinstance(error, DataError):
-        return _Failed(str(error), text)
-    return _Failed(f"DataLoader: a worker process failed with {type(error).__name__}: {error}", text)
+def _failed(message: str, error: Exception) -> _Failed:
+    return _Failed(message, "".join(traceback.format_exception(error)).rstrip())
 
 
 def _deliver(end: Connection, thing: object) -> None:

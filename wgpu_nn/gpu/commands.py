@@ -56,8 +56,8 @@ class Commands:
 
 
 def transfer(source: Segment, target: Segment) -> Transfer:
-    """Return the copy of as many bytes as both hold."""
-    nbytes = min(source.nbytes, target.nbytes)
+    """Return the copy of as many bytes as both hold, in whole words: memory ends with one, also behind an odd half."""
+    nbytes = -(-min(source.nbytes, target.nbytes) // 4) * 4
     return (source.buffer.block.raw, source.offset, target.buffer.block.raw, target.offset, nbytes)
 
 

@@ -140,6 +140,10 @@ class _Emitter:
         if unit.core is None:
             self._maps(unit, position)
             return
+        if self._large(unit):
+            for i in unit.instrs:
+                self._alone(i)
+            return
         core = unit.core
         finish: Finish | None = None
         result = core
@@ -155,6 +159,19 @@ class _Emitter:
         out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
         self._core(unit, core, out, finish)
         self._store(result.out, out)
+
+    def _large(self, unit: Unit) -> bool:
+        """Whether a kernel could not see all that the unit reads or makes: it is then planned op by op, each in parts."""
+        seen = [self.site.views[r].buffer.nbytes for r in self.fused.flow.touched(unit) if r in self.site.views]
+        return max([*seen, *(i.spec.nbytes for i in unit.instrs)]) > self.site.target.binding
+
+    def _alone(self, i: Instr) -> None:
+        for r in i.refs:
+            s = self.fused.flow.source(r)
+            if s in self.fused.flow.cheap and s not in self.site.views:
+                self._alone(self.fused.flow.cheap[s])
+        operands = [self._view(x) if isinstance(x, Ref) else x for x in i.operands]
+        self.site.plan_op(i.op, operands, dict(i.attrs), self._result(i))
 
     def _weight_grad(self, core: Instr, sums: Instr) -> None:
         operands = [self.site.views[x] for x in core.refs]
@@ -214,15 +231,18 @@ class _Emitter:
     def _both(self, weight: Instr, bias: Instr) -> View | None:
         """Return memory in which a weight's gradient and its bias's lie one after the other; None if they must not."""
         count = bias_place(weight.spec.shape) + size(bias.spec.shape)
-        after = 4 * bias_place(weight.spec.shape)
+        width = weight.spec.dtype.nbytes
+        if width != 4 or bias.spec.dtype != weight.spec.dtype:  # bias_place counts f32 from where a binding can start
+            return None
+        after = width * bias_place(weight.spec.shape)
         w, b = (self.site.homes.get(i.out) for i in (weight, bias))
         if w is None and b is None:
-            home = Slot("temp", 4 * count)
-            self.site.homes[weight.out] = Slot("temp", 4 * size(weight.spec.shape), home, 0)
-            self.site.homes[bias.out] = Slot("temp", 4 * size(bias.spec.shape), home, after)
+            home = Slot("temp", width * count)
+            self.site.homes[weight.out] = Slot("temp", weight.spec.nbytes, home, 0)
+            self.site.homes[bias.out] = Slot("temp", bias.spec.nbytes, home, after)
             return whole((count,), weight.spec.dtype, home)
         if w is not None and b is not None and w.parent is b.parent and b.offset == w.offset + after:
-            return whole((count,), weight.spec.dtype, Slot("temp", 4 * count, w.parent, w.offset))
+            return whole((count,), weight.spec.dtype, Slot("temp", width * count, w.parent, w.offset))
         return None
 
     # --- maps ------------------------------------------------------------------------------------------------------
@@ -269,18 +289,20 @@ class _Emitter:
     # --- groups ----------------------------------------------------------------------------------------------------
     def _make_arenas(self, group: Group) -> list[Slot]:
         """Lay the group's tensors side by side, one arena per operand, alike in all of them."""
-        offsets: list[int] = []
-        at = 0
+        apart = ALIGN // min(self.specs[column[0]].dtype.nbytes for column in group.leaves)  # elements
+        places: list[int] = []
+        count = 0
         for ref in group.leaves[0]:
-            offsets.append(at)
-            at += -(-4 * size(self.specs[ref].shape) // ALIGN) * ALIGN
+            places.append(count)
+            count += -(-size(self.specs[ref].shape) // apart) * apart
         arenas: list[Slot] = []
         for column in group.leaves:
             state = column[0] in self.program.updates
-            arena = Slot("arena" if state else "temp", at)
+            width = self.specs[column[0]].dtype.nbytes
+            offsets = [width * place for place in places]
+            arena = Slot("arena" if state else "temp", width * count)
             for ref, offset in zip(column, offsets, strict=True):
-                nbytes = 4 * size(self.specs[ref].shape)
-                self.site.homes[ref] = Slot("state" if state else "temp", nbytes, arena, offset)
+                self.site.homes[ref] = Slot("state" if state else "temp", self.specs[ref].nbytes, arena, offset)
             if state:
                 self.site.plan.arenas.append((arena, dict(zip(column, offsets, strict=True))))
             arenas.append(arena)
@@ -293,7 +315,7 @@ class _Emitter:
         for m in first.maps:
             builder.add(m)
         columns = {column[0]: n for n, column in enumerate(group.leaves)}
-        count = arenas[0].nbytes // 4
+        count = arenas[0].nbytes // self.specs[group.leaves[0][0]].dtype.nbytes
         views: list[View] = []
         leaves: list[Leaf] = []
         for leaf, view, source in zip(builder.leaves, builder.views, builder.sources, strict=True):

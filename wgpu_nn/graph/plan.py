@@ -10,20 +10,37 @@ from wgpu_nn.backends.wgpu import execute
 from wgpu_nn.dtype import DType
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.graph.program import Instr, Program, Ref
-from wgpu_nn.kernels import PLANNERS, Grid, Target, Template, View, Words, contiguous, copy, whole
+from wgpu_nn.kernels import Grid, Target, Template, View, Words, contiguous, copy, plan_op, whole
 from wgpu_nn.kernels.plan import Candidate, Task
+from wgpu_nn.kernels.storage import stored
 from wgpu_nn.ops import Spec
-from wgpu_nn.shape import Shape, size
+from wgpu_nn.shape import Shape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slot:
     """A place in memory that a step will own or borrow."""
 
-    role: str  # temp, arg, state, host, const, or arena: memory that others lie in
+    role: str  # temp, arg, state, host, const, arena: memory that others lie in, or window: part of any of these
     nbytes: int
     parent: Slot | None = None
     offset: int = 0  # bytes from the parent's start
+
+    def window(self, offset: int, nbytes: int) -> Slot:
+        """Return part of it, in bytes from its start: what a launch is to see of it."""
+        home = self.home
+        return Slot("window", nbytes, home, offset + (self.offset if home is not self else 0))
+
+    @property
+    def home(self) -> Slot:
+        """The slot itself, or what it is a window of."""
+        return self.parent if self.role == "window" and self.parent is not None else self
+
+    @property
+    def root(self) -> Slot:
+        """The memory that it lies in, which lives as long as it is used."""
+        home = self.home
+        return home.parent or home
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +95,11 @@ class StaticSite:
         self.views: dict[Ref, View] = {}
 
     def empty(self, shape: Shape, dtype: DType) -> View:
-        return whole(shape, dtype, Slot("temp", 4 * size(shape)))
+        return whole(shape, dtype, Slot("temp", Spec(shape, dtype).nbytes))
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         if 0 not in grid:
-            kernel = template(key, words)
+            kernel = stored(template(key, words), views, self.target.halves)
             self.plan.dispatches.append(Dispatch(kernel, tuple(v.buffer for v in views), grid))
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
@@ -95,7 +112,7 @@ class StaticSite:
 
     def plan_op(self, op: str, operands: Sequence[Any], attrs: Mapping[str, Any], out: View) -> None:
         """Plan one routine into ``out``."""
-        PLANNERS[op](self, op, operands, attrs, out)
+        plan_op(self, op, operands, attrs, out)
 
     def begin(self, program: Program, constants: dict[Ref, View]) -> None:
         """Give the program's inputs their slots."""
@@ -108,11 +125,11 @@ class StaticSite:
                 self.plan.host_refs.append(i.ref)
             elif i.role == "const":
                 given = constants[i.ref]
-                slot = Slot("const", 0)
+                slot = Slot("const", given.buffer.nbytes)
                 self.plan.consts[i.ref] = slot
                 view = View(slot, given.shape, given.strides, given.offset, given.dtype)
             else:
-                slot = self.homes.get(i.ref) or Slot(i.role, _nbytes(i.spec))
+                slot = self.homes.get(i.ref) or Slot(i.role, i.spec.nbytes)
                 view = whole(i.spec.shape, i.spec.dtype, slot)
                 (self.plan.args if i.role == "arg" else self.plan.states)[i.ref] = view.buffer
             self.views[i.ref] = view
@@ -139,10 +156,6 @@ class StaticSite:
         """Return where a result goes."""
         home = self.homes.get(ref)
         return self.empty(shape, dtype) if home is None else whole(shape, dtype, home)
-
-
-def _nbytes(spec: Spec) -> int:
-    return 4 * size(spec.shape)
 
 
 def plan_plainly(program: Program, constants: dict[Ref, View], target: Target, tuned: bool = False) -> Plan:

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from wgpu_nn.dtype import DType, Scalar
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Bound, Buffer, Gpu, Replay, Segment, Transfer, transfer
-from wgpu_nn.gpu.pool import size_class
 from wgpu_nn.graph.plan import Dispatch, Plan, Slot
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
-from wgpu_nn.kernels.plan import ALIGNED, pack
+from wgpu_nn.kernels.plan import BINDING, pack
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
-BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
 SMALL = 1 << 16  # bytes of a slice that are copied rather than bound: a loop that walks along a tensor binds but once
 
 
@@ -46,8 +44,13 @@ class Step:
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
-        places = [moved.get(s) or self._places[s] for s in d.slots]
-        return self._gpu.stream.bind(d.kernel, places, d.grid)
+        return self._gpu.stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
+
+    def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:
+        place = moved.get(slot.home) or self._places[slot.home]
+        if slot.home is slot:
+            return place
+        return Segment(place.buffer, place.offset + slot.offset, -(-slot.nbytes // 16) * 16)
 
     def _direct_results(self) -> dict[Slot, View]:
         """Return the temporaries that are a result as they are: a call's own buffers take their place."""
@@ -55,7 +58,7 @@ class Step:
         slots = [v.buffer for v in self._plan.outputs]
         copied = {v.buffer for v, _ in self._plan.copies}
         for v in self._plan.outputs:
-            whole = v.contiguous and v.offset == 0 and v.buffer.parent is None and 4 * v.size == v.buffer.nbytes
+            whole = v.contiguous and v.offset == 0 and v.buffer.parent is None and v.nbytes == v.buffer.nbytes
             if v.buffer.role == "temp" and whole and slots.count(v.buffer) == 1 and v.buffer not in copied and v.size:
                 found[v.buffer] = v
         return found
@@ -74,16 +77,16 @@ class Step:
         last: dict[Slot, int] = {}
         for n, d in enumerate(plan.dispatches):
             for s in d.slots:
-                last[s.parent or s] = n
+                last[s.root] = n
         for view in [*plan.outputs, *(v for v, _ in plan.copies)]:
-            last[view.buffer.parent or view.buffer] = len(plan.dispatches)
+            last[view.buffer.root] = len(plan.dispatches)
         free: dict[int, list[Segment]] = {}
         for n, d in enumerate(plan.dispatches):
-            for s in dict.fromkeys(d.slots):
+            for s in dict.fromkeys(s.home for s in d.slots):
                 self._place(s, free)
-            for s in dict.fromkeys(s.parent or s for s in d.slots):
+            for s in dict.fromkeys(s.root for s in d.slots):
                 if s.role == "temp" and last[s] == n:
-                    free.setdefault(size_class(s.nbytes), []).append(self._places[s])
+                    free.setdefault(self._gpu.pool.size_of(s.nbytes), []).append(self._places[s])
         for view in plan.outputs:
             self._place(view.buffer, {})
 
@@ -96,7 +99,7 @@ class Step:
             nbytes = max(-(-slot.nbytes // 16) * 16, 16)  # kernels may take four elements at once
             self._places[slot] = Segment(home.buffer, home.offset + slot.offset, nbytes)
             return
-        waiting = free.get(size_class(slot.nbytes))
+        waiting = free.get(self._gpu.pool.size_of(slot.nbytes))
         self._places[slot] = waiting.pop() if waiting else self._lease(slot.nbytes)
 
     @property
@@ -135,7 +138,7 @@ class Step:
         self._shared = [b for b in (self._bound(d, {}) if self._is_fixed(d) else None for d in plan.dispatches)]
 
     def _is_fixed(self, d: Dispatch) -> bool:
-        return not any(s.role in ("arg", "host") or s in self._direct for s in d.slots)
+        return not any(s.home.role in ("arg", "host") or s.home in self._direct for s in d.slots)
 
     def run(self, args: Sequence[View], numbers: Sequence[Scalar]) -> list[View]:
         """Replay: launch on the arguments where they lie, update state, and return the results in buffers of their own."""
@@ -145,18 +148,18 @@ class Step:
         after: list[Transfer] = []
         results: list[View] = []
         for v in self._plan.outputs:
-            buffer = self._gpu.pool.lease(4 * v.size)
+            buffer = self._gpu.pool.lease(v.nbytes)
             results.append(View(buffer, v.shape, v.strides, 0, v.dtype))
             if v.buffer in self._direct:
                 moved[v.buffer] = Segment(buffer, 0, buffer.block.size)
             elif v.size:
                 source = self._places.get(v.buffer) or moved[v.buffer]
-                start = Segment(source.buffer, source.offset + 4 * v.offset, 4 * v.size)
-                after.append(transfer(start, Segment(buffer, 0, 4 * v.size)))
+                start = Segment(source.buffer, source.offset + v.start, v.nbytes)
+                after.append(transfer(start, Segment(buffer, 0, v.nbytes)))
         after += self._copies  # behind the results, as one of these may be state before it is replaced
         for view, slot in self._late:
             source = moved[view.buffer]
-            start = Segment(source.buffer, source.offset + 4 * view.offset, 4 * view.size)
+            start = Segment(source.buffer, source.offset + view.start, view.nbytes)
             after.append(transfer(start, self._places[slot]))
         turn = self._runs % self._together
         self._runs += 1
@@ -173,12 +176,12 @@ class Step:
         of something, is copied."""
         buffer: Buffer = v.buffer
         walks = v.offset and slot.nbytes <= SMALL
-        if v.offset % ALIGNED == 0 and buffer.block.id not in self._blocks and not walks:
-            return Segment(buffer, 4 * v.offset, -(-slot.nbytes // 16) * 16 or 16)
+        if v.start % BINDING == 0 and buffer.block.id not in self._blocks and not walks:
+            return Segment(buffer, v.start, -(-slot.nbytes // 16) * 16 or 16)
         fresh = self._gpu.pool.lease(slot.nbytes)
         if slot.nbytes:
             copied = Segment(fresh, 0, slot.nbytes)
-            self._gpu.stream.copy(Segment(buffer, 4 * v.offset, slot.nbytes), copied)
+            self._gpu.stream.copy(Segment(buffer, v.start, slot.nbytes), copied)
         return Segment(fresh, 0, fresh.block.size)
 
     def _variant(self, moved: Mapping[Slot, Segment]) -> Replay:
@@ -195,4 +198,4 @@ class Step:
 
     def _segment(self, view: View) -> Segment:
         place = self._places[view.buffer]
-        return Segment(place.buffer, place.offset + 4 * view.offset, 4 * view.size)
+        return Segment(place.buffer, place.offset + view.start, view.nbytes)

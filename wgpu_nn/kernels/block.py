@@ -81,6 +81,14 @@ def choose_block(
     return block if block.storage <= target.storage else block._replace(step=8)
 
 
+def long_block(target: Target, rows: int, columns: int, a_by_inner: bool, b_by_inner: bool) -> Block | None:
+    """Return the block for a product that is small but for its inner axis, whose slices then make it many."""
+    if target.software or target.invocations < 128 or min(rows, columns) < 64:
+        return None
+    block = Block(*(LARGE if min(rows, columns) >= 128 else MIDDLE), 16, 1, a_by_inner, b_by_inner)
+    return block if block.storage <= target.storage else block._replace(step=8)
+
+
 def fitting_blocks(
     target: Target, rows: int, columns: int, inner: int, a_by_inner: bool, b_by_inner: bool
 ) -> list[Block]:
@@ -167,8 +175,8 @@ class _Operand(NamedTuple):
 
 
 @functools.cache
-def block_body(block: Block) -> str:
-    """Return the text of a body that computes a block a workgroup."""
+def block_body(block: Block, four: str = "vec4f") -> str:
+    """Return the text of a body that computes a block a workgroup, in vectors of the type ``four``."""
     a = _Operand("a", block.rows, block.side_y, block.high, block.a_by_inner, "y", "m")
     b = _Operand("b", block.columns, block.side_x, block.wide, block.b_by_inner, "x", "n")
     rows, columns = range(4 * block.high), range(block.wide)
@@ -235,7 +243,7 @@ def block_body(block: Block) -> str:
         "// needs: rows, columns, inner, batches, slices, per_slice, a_start, b_start, c_start, a_load, b_load, c_store,",
         "// SUMS, sums_store",
         "",
-        *(f"var<workgroup> tile_{op.name}: array<vec4f, {block.stages * fours[op.name]}>;" for op in (a, b)),
+        *(f"var<workgroup> tile_{op.name}: array<{four}, {block.stages * fours[op.name]}>;" for op in (a, b)),
         "",
         f"@compute @workgroup_size({block.threads})",
         "fn main(",
@@ -264,9 +272,9 @@ def block_body(block: Block) -> str:
         f"    let y = local % 32u / 8u + local / {4 * block.side_x}u * 4u;",
         *a.places(block),
         *b.places(block),
-        *(f"    {' '.join(f'var c{i}_{g} = vec4f();' for g in columns)}" for i in rows),
-        f"    {' '.join(f'var sums{g} = vec4f();' for g in columns)}",
-        *(f"    {' '.join(f'var next_{op.name}{i}: vec4f;' for i in range(op.loads(block)))}" for op in (a, b)),
+        *(f"    {' '.join(f'var c{i}_{g} = {four}();' for g in columns)}" for i in rows),
+        f"    {' '.join(f'var sums{g} = {four}();' for g in columns)}",
+        *(f"    {' '.join(f'var next_{op.name}{i}: {four};' for i in range(op.loads(block)))}" for op in (a, b)),
         "    let last = min((slice + 1u) * per_slice(), inner());",
         "    var k = slice * per_slice();",
         *inside(fetch, 1),

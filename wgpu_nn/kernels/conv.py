@@ -17,6 +17,7 @@ from wgpu_nn.kernels.map import dense
 from wgpu_nn.kernels.plan import Candidate, Input, Site, Task, View, Words, check_turns, grid
 from wgpu_nn.kernels.reduce import run_empty
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.winograd import run_winograd, suits
 from wgpu_nn.shape import Shape, size
 
 Pair = tuple[int, int]
@@ -175,6 +176,8 @@ def _ways(site: Site, x: View, w: View, out: View, attrs: dict[str, Any], flippe
     # Invocations enough to fill a large GPU come first, then the reuse of weights.
     tiles = size(out.shape) // out.shape[1] * -(-out.shape[1] // attrs["groups"] // 8) * attrs["groups"]
     single = site.tuned and not site.target.software and tiles < 1 << 19
+    if suits(site, x, out, w.shape[2:], attrs):
+        ways["winograd"] = functools.partial(run_winograd, flipped=flipped)
     if strips:
         ways["strips"] = functools.partial(run_strips, flipped=flipped)
     elif runs is not None:

@@ -287,7 +287,7 @@ def run_weight_grad3d(
         per_slice = min(per_slice, max(1, MOST_TURNS // (counts[2] + 1)))
     slices = -(-rows // per_slice)
     whole = out if both is None else both
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype.wide)
     items = slices * tiles
     values = (
         *(items, per_slice, whole.size, sums_start, rows, *sizes, *counts, *(before for before, _ in padding)),

@@ -184,7 +184,7 @@ def run_filter_grad(
         per_slice = min(per_slice, MOST_TURNS // (part + 1))
     slices = -(-lines // per_slice)
     whole = out if both is None else both
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype.wide)
     items = slices * tiles
     values = (
         *(items, per_slice, whole.size, sums_start, lines, height, width, oh, ow, pads[0][0], pads[1][0]),

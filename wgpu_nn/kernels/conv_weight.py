@@ -16,6 +16,7 @@ from wgpu_nn.kernels.plan import MOST_TURNS, Candidate, Input, Site, Task, View,
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.kernels.weight_tile import fits, run_weight_tiles
+from wgpu_nn.kernels.winograd import run_winograd_weight, suits
 from wgpu_nn.shape import Shape, row_major, size
 
 _WEIGHT_WORDS = [
@@ -136,6 +137,8 @@ def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     few = task.shape[0] // task.attrs["groups"] <= FEW
     sliced = None if few else weight_slices(site, task.convolution)
+    if suits(site, task.x, task.g, task.shape[2:], task.attrs):
+        ways["winograd"] = _winograd
     if few:
         ways["filters"] = _filters
     elif sliced is not None:
@@ -159,6 +162,11 @@ def _name(sliced: Sliced) -> str:
     return f"block {'x'.join(map(str, sliced[0][:6]))}, {sliced[1]} slices"
 
 
+def _winograd(site: Site, task: _Gradient) -> None:
+    weight, *bias = task.parts
+    run_winograd_weight(site, task.x, task.g, weight, bias[0] if bias else None, task.attrs)
+
+
 def _filters(site: Site, task: _Gradient) -> None:
     both = task.whole if task.sums else None
     run_filter_grad(site, task.x, task.g, task.parts[0], task.attrs, both, bias_place(task.shape))
@@ -171,7 +179,7 @@ def _register_tiles(site: Site, task: _Gradient) -> None:
 
 def _blocks(site: Site, task: _Gradient, sliced: Sliced) -> None:
     whole, slices = task.whole, sliced[1]
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype)
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype.wide)
     run_weight(site, task.convolution, task.g, sliced, partial, bias_place(task.shape), task.sums)
     if slices > 1:
         run_reduce(site, "sum", partial, (0,), whole)
@@ -194,7 +202,7 @@ def _tiles(site: Site, task: _Gradient, share: float) -> None:
     if site.target.software:
         per_slice = min(per_slice, MOST_TURNS // (part + 1))
     slices = -(-lines // per_slice)
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype)
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype.wide)
     items = slices * tiles
     values = (
         *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),

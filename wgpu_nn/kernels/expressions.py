@@ -23,9 +23,9 @@ EXPRESSIONS: dict[str, Text] = {
     "sqrt": "sqrt(x)",
     "rsqrt": "1.0 / sqrt(x)",
     "recip": "1.0 / x",
-    "sin": "sin(x)",
-    "cos": "cos(x)",
-    "tan": "sin(x) / cos(x)",
+    "sin": "sin_of(x)",
+    "cos": "cos_of(x)",
+    "tan": "tan_of(x)",
     "tanh": "tanh_near(x)",
     "sigmoid": "sigmoid_of(x)",
     "erf": "erf_of(x)",
@@ -78,6 +78,8 @@ _CASTS: dict[tuple[Kind, Kind], str] = {
 def expression(op: str, first: DType, out: DType) -> str:
     """Return the WGSL of a map op whose operands have the element type ``first``."""
     if op == "cast":
-        return _CASTS[first.kind, out.kind]
+        text = _CASTS[first.kind, out.kind]
+        # Rounded here too, not only where it is stored: a fused chain may store another value, or none.
+        return f"rounded_half({text})" if out.nbytes == 2 != first.nbytes else text
     text = EXPRESSIONS[op]
     return text if isinstance(text, str) else text[first.kind]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from wgpu_nn import switches
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.block import WRITER, Block, block_body
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Link, finish_header, leaf_of
@@ -40,9 +41,17 @@ def _start(name: str, rank: int) -> str:
     return "\n".join([*lines, "    return at;", "}"])
 
 
+# A block in f16 loads and stores as one in f32 does, and rounds at its edge.
+_HALF = """fn a_load(start: u32, j: u32, k: u32) -> vec4h { return vec4h(a_wide(start, j, k)); }
+fn b_load(start: u32, k: u32, j: u32) -> vec4h { return vec4h(b_wide(start, k, j)); }
+fn c_store(start: u32, m: u32, n: u32, v: vec4h) { c_wide(start, m, n, vec4f(v)); }
+fn sums_store(n: u32, v: vec4h) { sums_wide(n, vec4f(v)); }"""
+
+
 def _block_header(key: MatmulKey, block: Block) -> list[str]:
     """Blocks load fours along the axis that is contiguous, and zeros beyond the edges."""
-    lines: list[str] = []
+    lines = [_HALF] if key.half else []
+    load = "wide" if key.half else "load"
     for name, element, side, along, limit, by_inner in (
         ("a", key.a, "a_row", "a_inner", "rows", block.a_by_inner),
         ("b", key.b, "b_column", "b_inner", "columns", block.b_by_inner),
@@ -61,7 +70,7 @@ def _block_header(key: MatmulKey, block: Block) -> list[str]:
             )
             text = f"if ({outside}) {{ return vec4f(); }} let at = start + {fixed}; return vec4f({lanes});"
         order = "j: u32, k: u32" if name == "a" else "k: u32, j: u32"
-        lines.append(f"fn {name}_load(start: u32, {order}) -> vec4f {{ {text} }}")
+        lines.append(f"fn {name}_{load}(start: u32, {order}) -> vec4f {{ {text} }}")
     return lines
 
 
@@ -113,16 +122,17 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
     sums = " ".join(f"if (n + {i}u < columns()) {{ sums[n + {i}u] = v.{lane}; }}" for i, lane in enumerate("xyzw"))
     stored = (("a", "r", element[key.a]), ("b", "r", element[key.b]), *more, ("out", "w", out))
     stored += (("sums", "w", "f32"),) if key.sums else ()
+    store = "wide" if key.half else "store"
     lines = [
         bindings(stored, values is None),
         finish,
         f"const SUMS = {str(key.sums).lower()};",
-        f"fn sums_store(n: u32, v: vec4f) {{ {sums if key.sums else ''} }}",
+        f"fn sums_{store}(n: u32, v: vec4f) {{ {sums if key.sums else ''} }}",
         words(tuple(names), values),
         _start("a", key.rank),
         _start("b", key.rank),
         "fn c_start(batch: u32, slice: u32) -> u32 { return (slice * batches() + batch) * rows() * columns(); }",
-        f"fn c_store(start: u32, m: u32, n: u32, v: vec4f) {{ {stores} }}",
+        f"fn c_{store}(start: u32, m: u32, n: u32, v: vec4f) {{ {stores} }}",
     ]
     if key.block is not None:
         lines += _block_header(key, key.block)
@@ -148,7 +158,8 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
     header = "\n".join(lines)
     if key.block is not None:
         name = f"matmul {key.block.rows} x {key.block.columns}"
-        return assemble(name, WRITER, header, access, values is None, block_body(key.block))
+        body = block_body(key.block, "vec4h" if key.half else "vec4f")
+        return assemble(name, WRITER, header, access, values is None, body)
     return assemble(f"matmul {key.body}", f"matmul_{key.body}", header, access, values is None)
 
 
@@ -170,6 +181,9 @@ def run_matmul(site: Site, x: View, y: View, out: View, finish: Finish | None = 
         return
     p = Product.of(x, y, out.shape)
     found = variants(site, p)
+    halves = site.target.halves and x.dtype.nbytes == y.dtype.nbytes == 2
+    if switches.half_sums and halves and found[0].key.block is not None:
+        found = [found[0]._replace(key=found[0].key._replace(half=True))]
     chosen = 0
     if len(found) > 1:
         sizes = (p.batches, p.rows, p.columns, p.inner)
@@ -199,7 +213,7 @@ def _run(
         views = [x, y, *(finish.views if finish else ()), out, *([sums] if sums is not None else [])]
         site.launch(matmul_kernel, key, values, views, grid(-(-tiles // each)))
         return
-    partial = site.empty((slices, *out.shape), x.dtype)
+    partial = site.empty((slices, *out.shape), out.dtype.wide)
     site.launch(matmul_kernel, key, values, [x, y, partial], grid(-(-tiles * slices // each)))
     run_reduce(site, "sum", partial, (0,), out, finish=finish)
     if sums is not None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wgpu_nn.kernels.block import Block, choose_block, fitting_blocks
+from wgpu_nn.kernels.block import Block, choose_block, fitting_blocks, long_block
 from wgpu_nn.kernels.fused import Chain
 from wgpu_nn.kernels.plan import MOST_TURNS, Site, View
 from wgpu_nn.shape import Shape, broadcast_strides, collapse, size
 
 STEP = 16  # inner elements that a tile takes at a time; slices are multiples of it
 MOST = 16  # candidates: each costs a compile
+LONG = 4096  # inner elements from which a small product goes in slices of large blocks
+BUSY = 256  # workgroups of a block that keep any GPU busy
 SPREAD = 512  # workgroups beyond which no slices are tried, as they keep any GPU busy
 
 
@@ -29,6 +31,7 @@ class MatmulKey(NamedTuple):
     teams: int = 1  # of a tile's workgroup, which share the inner axis
     block: Block | None = None
     whole: bool = False  # whether blocks divide the product, so that no edge need be looked for
+    half: bool = False  # whether blocks are summed up in f16
 
 
 class Product(NamedTuple):
@@ -105,6 +108,11 @@ def rule(site: Site, p: Product) -> Variant:
     else:
         ways = _by_inner(p)
         block = choose_block(site.target, p.rows, p.columns, p.inner, p.batches, *ways)
+        if block is None and p.inner >= LONG and site.tuned:
+            block = long_block(site.target, p.rows, p.columns, *ways)
+            if block is not None:
+                key, tiles = _block(site, p, block)
+                return _sliced(key, tiles, p.inner, min(-(-BUSY // tiles), p.inner // 256))
         if block is not None:
             key, tiles = _block(site, p, block)
         else:

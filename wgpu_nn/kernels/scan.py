@@ -22,17 +22,19 @@ PER = 8  # neighbours that an invocation of a tile scans by itself
 TILE = 256 * PER
 WIDE = 64  # elements from which a row is worth a workgroup
 SLICE = 4096  # elements that one invocation of a software adapter scans where there are few rows
+FEW = 4096  # slices whose totals a workgroup folds faster than a launch of their own scans them
 BUSY = 16384  # invocations that keep a GPU busy
 
 
 class ScanKey(NamedTuple):
-    """What distinguishes scan kernels. ``carried`` says that slices start from the totals of those before them."""
+    """What distinguishes scan kernels. ``carried`` says what slices start from: nothing, the ``totals`` of all slices before,
+    which are then scanned already or, if they are ``few``, folded by each workgroup anew."""
 
     op: str
     dtype: str
     rank: int
     tiled: bool
-    carried: bool
+    carried: str
     workgroup: int
 
 
@@ -44,10 +46,10 @@ def scan_kernel(key: ScanKey, values: Words | None) -> Kernel:
     names = ["rows", "slices", "length", "in_offset", "out_offset", "in_stride", "out_stride"]
     names += [f"{part}{d}" for part in ("size", "in_step", "out_step") for d in range(key.rank)]
     stored = [("source", "r", dtype.wgsl), ("out", "w", dtype.wgsl)]
-    carry = "identity()"
+    carried, first = "identity()", {"": "slice", "few": "0u", "totals": "max(slice, 1u) - 1u"}[key.carried]
     if key.carried:
         stored.insert(1, ("carry", "r", dtype.wgsl))
-        carry = "carry[(max(slice, 1u) - 1u) * rows() + row]"
+        carried = "carry[slice * rows() + row]"
     header = "\n".join(
         [
             bindings(tuple(stored), values is None),
@@ -58,7 +60,8 @@ def scan_kernel(key: ScanKey, values: Words | None) -> Kernel:
             *row_starts(("in", "out"), key.rank),
             f"fn identity() -> Acc {{ return {identity}; }}",
             f"fn combine(a: Acc, b: Acc) -> Acc {{ return {combine}; }}",
-            f"fn before(row: u32, slice: u32) -> Acc {{ return select({carry}, identity(), slice == 0u); }}",
+            f"fn first_carry(slice: u32) -> u32 {{ return {first}; }}",
+            f"fn carried(row: u32, slice: u32) -> Acc {{ return {carried}; }}",
         ]
     )
     access = "".join(a for _, a, _ in stored)
@@ -68,8 +71,8 @@ def scan_kernel(key: ScanKey, values: Words | None) -> Kernel:
 def run_scan(site: Site, op: str, x: View, axis: int, out: View) -> None:
     """Plan the running values of ``x`` along ``axis`` into ``out``.
 
-    A long axis is cut into slices. Their totals are folded first, then scanned, and each slice starts from the total of
-    those before it. Slices depend on the shape alone, so results are the same each time.
+    A long axis is cut into slices. Their totals are folded first, and scanned if they are many; each slice starts from the
+    total of those before it. Slices depend on the shape alone, so results are the same each time.
     """
     if out.size == 0:
         return
@@ -78,16 +81,19 @@ def run_scan(site: Site, op: str, x: View, axis: int, out: View) -> None:
     tiled, slices = _variant(site, x, axis, rows)
     views = [x, out]
     if slices > 1:
-        totals, carry = (site.empty((slices, rows), x.dtype) for _ in range(2))
-        run_totals(site, FOLDS[op], x, axis, totals)
-        run_scan(site, op, totals, 0, carry)
+        carry = site.empty((slices, rows), x.dtype.wide)
+        run_totals(site, FOLDS[op], x, axis, carry)
+        if not (tiled and slices <= FEW):
+            totals, carry = carry, site.empty((slices, rows), x.dtype.wide)
+            run_scan(site, op, totals, 0, carry)
         views.insert(1, carry)
     others = [i for i in range(len(x.shape)) if i != axis]
     sizes, (steps, out_steps) = collapse(
         tuple(x.shape[i] for i in others), [tuple(v.strides[i] for i in others) for v in (x, out)]
     )
     workgroup = (256 if length > 512 else 64) if tiled else site.target.workgroup
-    key = ScanKey(op, x.dtype.name, len(sizes), tiled, slices > 1, workgroup)
+    carried = "" if slices == 1 else "few" if tiled and slices <= FEW else "totals"
+    key = ScanKey(op, x.dtype.name, len(sizes), tiled, carried, workgroup)
     values = (
         *(size(sizes), slices, length, x.offset, out.offset, x.strides[axis], out.strides[axis]),
         *(*sizes, *steps, *out_steps),

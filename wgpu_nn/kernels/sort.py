@@ -94,7 +94,7 @@ def tile_kernel(key: SortKey, values: Words | None) -> Kernel:
             bindings(tuple(stored), values is None),
             f"const WORKGROUP = {key.workgroup}u;",
             f"const TILE = {TILE}u;",
-            words(_names(key, "tiles", "span"), values),
+            words(_names(key, "tiles", "span", "runs"), values),
             *row_starts(("in", "out"), key.rank),
             f"fn key_at(row: u32, r: u32) -> u32 {{ return {key_at}; }}",
             f"fn place_at(row: u32, r: u32) -> u32 {{ return {place_at}; }}",
@@ -129,14 +129,19 @@ def _by_tiles(site: Site, x: View, axis: int, descending: bool, out: View) -> No
     given = [x]
     while True:
         tiles = -(-length // TILE)
-        span = TILE if tiles > 1 else 1 << (length - 1).bit_length()
+        span, runs = (TILE if tiles > 1 else _power(length)), _power(keep)
         key = SortKey(x.dtype.name, descending, rank, len(given) > 1, tiles == 1, 256)
         found = [out] if tiles == 1 else [site.empty((rows, tiles * keep), WORD) for _ in range(2)]
-        numbers = (rows, length, keep, *values[3:], tiles, span)
+        numbers = (rows, length, keep, *values[3:], tiles, span, runs)
         site.launch(tile_kernel, key, numbers, [*given, *found], grid(rows * tiles))
         if tiles == 1:
             return
         given, length = found, tiles * keep
+
+
+def _power(n: int) -> int:
+    """Return the smallest power of two that is not below ``n``."""
+    return 1 << (n - 1).bit_length()
 
 
 def _by_digits(site: Site, x: View, axis: int, descending: bool, out: View) -> None:

@@ -359,7 +359,7 @@ def run_weight_tiles(
     per_slice = tile.lanes * -(-turns // wanted)
     slices = -(-strips // per_slice)
     whole = out if both is None else both
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype)
+    partial = whole if slices == 1 else site.empty((slices, *whole.shape), out.dtype.wide)
     items = slices * tiles
     values = (
         *(items, tiles, channel_blocks, group_blocks, strips, strips_high, per_slice, whole.size, sums_start),

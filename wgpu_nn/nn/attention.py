@@ -42,7 +42,9 @@ def _result_and_lse(
     packed = q.run("attention", q, k, v, *(() if mask is None else (mask,)), scale=_scale(q, scale), causal=causal)
     rows, values = q.shape[:3], v.shape[3]
     n = size(rows)
-    return packed.narrow(0, 0, n * values).reshape(*rows, values), packed.narrow(0, n * values, n).reshape(rows)
+    # Of halves both come in f32, for the gradients' sake.
+    out = packed.narrow(0, 0, n * values).reshape(*rows, values).cast(q.dtype)
+    return out, packed.narrow(0, n * values, n).reshape(rows)
 
 
 def _scale(q: Tensor, scale: float | None) -> float:

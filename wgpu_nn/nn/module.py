@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, cast, dataclass_transform
 
+from wgpu_nn.dtype import F16, F32, DType, Float
 from wgpu_nn.errors import KindError, RecordError
 from wgpu_nn.tensor import Cell, Device, Tensor, checked, mentions_tensor
 
@@ -107,6 +108,27 @@ class Module:
     def to_device(self, device: Device) -> Self:
         """Return a copy on another device."""
         return self.map_params(lambda p: p.moved(device))
+
+    def to_dtype(self, dtype: DType) -> Self:
+        """Return a copy whose Float parameters have another element type, float16 or float32.
+
+        Ops on halves and floats give floats: such a module wants inputs of its own type. For training in halves see
+        ``wgpu_nn.train.working_copy``.
+        """
+
+        def cast(p: Param) -> Param:
+            value = p.value.detach()
+            return Param(value.cast(dtype) if value.kind is Float else value, p.trainable)
+
+        return self.map_params(cast)
+
+    def half(self) -> Self:
+        """Return a copy whose Float parameters are float16."""
+        return self.to_dtype(F16)
+
+    def float(self) -> Self:
+        """Return a copy whose Float parameters are float32."""
+        return self.to_dtype(F32)
 
     def valid(self) -> Self:
         """Return a copy on the device below the autodiff one: dropout rests, and nothing is recorded."""

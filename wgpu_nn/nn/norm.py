@@ -39,14 +39,14 @@ class BatchNorm(Module):
         if not x.device.is_autodiff:
             scale = (self.running_var.value + self.epsilon).rsqrt() * self.gamma.value
             centred = x - self.running_mean.value.reshape(*column)
-            return centred * scale.reshape(*column) + self.beta.value.reshape(*column)
+            return (centred * scale.reshape(*column) + self.beta.value.reshape(*column)).cast(x.dtype)
         var, mean = self._observed(x)
         scale = (var + self.epsilon).rsqrt() * self.gamma.value
         # The difference is 0, and takes the mean's gradient to where numbers are per channel: through ``centred`` it would be
         # another sum over the whole batch.
         known = mean.detach()
         shift = self.beta.value - (mean - known) * scale
-        return (x - known.reshape(*column)) * scale.reshape(*column) + shift.reshape(*column)
+        return ((x - known.reshape(*column)) * scale.reshape(*column) + shift.reshape(*column)).cast(x.dtype)
 
     def _observed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the batch's variance and mean, and let the running ones follow."""

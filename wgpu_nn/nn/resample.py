@@ -38,7 +38,8 @@ def _resized(x: Tensor, axis: int, out: int, factor: float | None, mode: Mode, a
     share = np.clip(at - low, 0, 1).reshape([-1 if d == axis else 1 for d in range(x.rank)])
     before = x.index_select(axis, tensor(low, x.device, Int))
     after = x.index_select(axis, tensor(np.minimum(low + 1, n - 1), x.device, Int))
-    return before * tensor(1 - share, x.device, Float) + after * tensor(share, x.device, Float)
+    both = before * tensor(1 - share, x.device, Float) + after * tensor(share, x.device, Float)
+    return both.cast(x.dtype)
 
 
 def _check(config: str, size: object, factor: object) -> None:

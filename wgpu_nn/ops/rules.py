@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 from wgpu_nn.dtype import Bool as BoolKind
-from wgpu_nn.dtype import DType, Float, Int, Kind, kind_of_scalar
+from wgpu_nn.dtype import DType, Float, Int, Kind, kind_of_scalar, promoted
 from wgpu_nn.errors import KindError, ShapeError
 from wgpu_nn.ops.spec import Attrs, Operand, Rule, Spec, tensor
 from wgpu_nn.shape import Range, Shape, broadcast, infer_reshape, reduced, size, window_count
@@ -18,14 +19,17 @@ ANY = (Float, Int, BoolKind)
 
 
 def common_dtype(op: str, xs: Operands, dtypes: DTypes) -> DType:
-    """Return the one element type of all operands; numbers adapt to the tensors beside them."""
+    """Return the one element type of all operands; numbers adapt to the tensors beside them.
+
+    Floats of several widths give the widest, but tensors of rank 0 among them count as numbers beside others.
+    """
     found = [x.dtype for x in xs if isinstance(x, Spec)]
     scalars = [kind_of_scalar(x) for x in xs if not isinstance(x, Spec)]
     if not found:
         return dtypes[Float if Float in scalars else scalars[0]]
     first = found[0]
     for other in found[1:]:
-        if other != first:
+        if other.kind is not first.kind or (other != first and first.kind is not Float):
             way = "Float and Int never mix silently: convert one with .float() or .int()"
             raise KindError(
                 f"{op}: expected operands of one element type, got {first.kind} ({first}) and {other.kind} ({other}); {way}"
@@ -35,6 +39,9 @@ def common_dtype(op: str, xs: Operands, dtypes: DTypes) -> DType:
             raise KindError(
                 f"{op}: expected a {first.kind} number beside a {first.kind} tensor, got a {kind} number; convert one of them"
             )
+    if any(other != first for other in found):
+        spread = [x.dtype for x in xs if isinstance(x, Spec) and x.shape]
+        first = functools.reduce(promoted, spread or found)
     return first
 
 

@@ -55,7 +55,8 @@ def _rows(op: str, q: Spec, *xs: Operand) -> None:
 def attention(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
     q, k = _projected(op, xs[0], xs[1], xs[3:])
     v = _values(op, k, xs[2])
-    return Spec((size(q.shape[:3]) * (v.shape[3] + 1),), common_dtype(op, _floats(xs), dtypes))
+    # The log-sum-exps behind the results must not be rounded to f16, as gradients take their exponentials.
+    return Spec((size(q.shape[:3]) * (v.shape[3] + 1),), common_dtype(op, _floats(xs), dtypes).wide)
 
 
 def attention_grad(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:

@@ -10,7 +10,7 @@ from typing import Any
 from wgpu_nn.dtype import BOOL, F32, I32, DType, Float, Int, Kind, Scalar
 from wgpu_nn.dtype import Bool as BoolKind
 from wgpu_nn.errors import KindError, ShapeError, WgpuNNError
-from wgpu_nn.shape import MAX_RANK, Shape
+from wgpu_nn.shape import MAX_RANK, Shape, size
 
 Attrs = Mapping[str, Any]
 
@@ -21,6 +21,11 @@ class Spec:
 
     shape: Shape
     dtype: DType
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the elements take on a GPU."""
+        return self.dtype.nbytes * size(self.shape)
 
     def __repr__(self) -> str:
         return f"{self.dtype}{list(self.shape)}"

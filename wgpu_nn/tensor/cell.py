@@ -18,7 +18,7 @@ _touched = itertools.count(1)
 
 
 class Cell:
-    """A place whose tensor can be replaced by another one of the same shape and kind.
+    """A place whose tensor can be replaced by another one of the same shape and kind; its element type stays.
 
     Captured steps update cells in place. Tensors are immutable all the same: what was read from a cell keeps its
     elements, as a step that would overwrite them moves them first.
@@ -66,7 +66,9 @@ class Cell:
                 f"{type(self).__name__.lower()}: expected a {old.kind} tensor of shape {list(old.shape)}, "
                 f"got {new.kind} {list(new.shape)}"
             )
-        kept = self._prepared(new if new.device == old.device else new.to(old.device))
+        if new.device != old.device:  # which may have no halves
+            new = (new if old.dtype.nbytes == 2 else new.cast(new.dtype.wide)).to(old.device)
+        kept = self._prepared(new.cast(old.dtype))
         trace = cast("Trace | None", old.device.backend.recorder)
         if trace is not None:
             _ = self.value  # becomes an input of the trace even if it is only written

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn import shape as shapes
-from wgpu_nn.dtype import Float, Kind, Scalar, kind_of_numpy, kind_of_scalar
+from wgpu_nn.dtype import F16, F32, DType, Float, Kind, Scalar, kind_of_numpy, kind_of_scalar
 from wgpu_nn.errors import KindError, ShapeError
 from wgpu_nn.shape import Shape
 from wgpu_nn.tensor.device import Device, default_device
@@ -25,15 +25,24 @@ def _shape(sizes: Sizes) -> Shape:
     return (sizes,) if isinstance(sizes, int) else tuple(int(n) for n in sizes)
 
 
-def tensor(data: Any, device: Device | None = None, kind: Kind | None = None) -> Tensor:
+def _element(where: Device, kind: Kind, dtype: DType | None) -> DType:
+    """Return the element type named, or else the device's for the kind."""
+    if dtype is None or dtype in (F16, where.backend.dtypes[dtype.kind]):
+        return dtype or where.dtype(kind)
+    raise KindError(f"tensor: expected {where.backend.dtypes[dtype.kind]} or f16 on {where}, got {dtype}")
+
+
+def tensor(data: Any, device: Device | None = None, kind: Kind | None = None, dtype: DType | None = None) -> Tensor:
     """Return a tensor of numbers, nested lists or an array; its kind is that of the data unless one is named.
 
-    The device decides the element type: f32 and i32 on GPUs. Elements that are no numbers, and Ints beyond the device's,
-    raise KindError.
+    The device decides the element type, f32 and i32 on GPUs, unless ``dtype`` names float16 or the data are an array of
+    it. Elements that are no numbers, Ints beyond the device's, and element types that it has not raise KindError.
     """
     if isinstance(data, Tensor):
         moved = data.to(_on(device))
-        return moved if kind is None else moved.cast(moved.device.dtype(kind))
+        if kind is None and dtype is None:
+            return moved
+        return moved.cast(_element(moved.device, kind or moved.kind, dtype))
     array = np.asarray(data)
     found = kind_of_numpy(array.dtype)
     if array.size == 0 and not isinstance(data, np.ndarray):
@@ -41,7 +50,9 @@ def tensor(data: Any, device: Device | None = None, kind: Kind | None = None) ->
     if found is None:
         raise KindError(f"tensor: expected numbers or truths, got elements of {array.dtype}")
     where = _on(device)
-    dtype = where.dtype(kind or found)
+    if dtype is None and kind in (None, Float) and array.dtype == F16.numpy and where.backend.dtypes[Float] == F32:
+        dtype = F16
+    dtype = _element(where, kind or found, dtype)
     if dtype.numpy.kind == "i" and array.size and array.dtype.kind in "iuf":
         info = np.iinfo(dtype.numpy.name)
         low, high = array.min(), array.max()
@@ -50,31 +61,33 @@ def tensor(data: Any, device: Device | None = None, kind: Kind | None = None) ->
     return Tensor(where, where.backend.upload(array, dtype))
 
 
-def full(sizes: Sizes, value: Scalar, device: Device | None = None, kind: Kind | None = None) -> Tensor:
-    """[*sizes] of the kind of ``value``, or of ``kind``: every element ``value``."""
+def full(
+    sizes: Sizes, value: Scalar, device: Device | None = None, kind: Kind | None = None, dtype: DType | None = None
+) -> Tensor:
+    """[*sizes] of the kind of ``value``, or of ``kind``, or of ``dtype``: every element ``value``."""
     where = _on(device)
-    dtype = where.dtype(kind or kind_of_scalar(value))
-    return Tensor(where, where.backend.run("full", value, shape=_shape(sizes), dtype=dtype))
+    element = _element(where, kind or kind_of_scalar(value), dtype)
+    return Tensor(where, where.backend.run("full", value, shape=_shape(sizes), dtype=element))
 
 
-def zeros(sizes: Sizes, device: Device | None = None, kind: Kind = Float) -> Tensor:
+def zeros(sizes: Sizes, device: Device | None = None, kind: Kind = Float, dtype: DType | None = None) -> Tensor:
     """[*sizes]: zeros (false for Bool)."""
-    return full(sizes, False if kind is Kind.BOOL else 0, device, kind)
+    return full(sizes, False if kind is Kind.BOOL else 0, device, kind, dtype)
 
 
-def ones(sizes: Sizes, device: Device | None = None, kind: Kind = Float) -> Tensor:
+def ones(sizes: Sizes, device: Device | None = None, kind: Kind = Float, dtype: DType | None = None) -> Tensor:
     """[*sizes]: ones (true for Bool)."""
-    return full(sizes, True if kind is Kind.BOOL else 1, device, kind)
+    return full(sizes, True if kind is Kind.BOOL else 1, device, kind, dtype)
 
 
 def zeros_like(x: Tensor) -> Tensor:
-    """Return zeros of the shape, kind and device of ``x``."""
-    return zeros(x.shape, x.device, x.kind)
+    """Return zeros of the shape, element type and device of ``x``."""
+    return zeros(x.shape, x.device, x.kind, x.dtype)
 
 
 def ones_like(x: Tensor) -> Tensor:
-    """Return ones of the shape, kind and device of ``x``."""
-    return ones(x.shape, x.device, x.kind)
+    """Return ones of the shape, element type and device of ``x``."""
+    return ones(x.shape, x.device, x.kind, x.dtype)
 
 
 def arange(start: int, stop: int | None = None, step: int = 1, device: Device | None = None) -> Tensor:
@@ -98,25 +111,31 @@ def _random(op: str, sizes: Sizes, device: Device | None) -> Tensor:
     return Tensor(where, where.backend.run(op, seed, stream, shape=_shape(sizes)))
 
 
-def rand(sizes: Sizes, device: Device | None = None) -> Tensor:
-    """[*sizes] Float: uniform in [0, 1), multiples of 2^-24, from the device's generator."""
-    return _random("uniform", sizes, device)
+def rand(sizes: Sizes, device: Device | None = None, dtype: DType | None = None) -> Tensor:
+    """[*sizes] Float: uniform in [0, 1), multiples of 2^-24 (2^-11 in f16), from the device's generator."""
+    found = _random("uniform", sizes, device)
+    dtype = _element(found.device, Float, dtype)
+    if dtype == F16:  # which has no number between 1 - 2^-11 and 1, to which it would round
+        found = (found * 2.0**11).floor() * 2.0**-11
+    return found.cast(dtype)
 
 
-def randn(sizes: Sizes, device: Device | None = None) -> Tensor:
+def randn(sizes: Sizes, device: Device | None = None, dtype: DType | None = None) -> Tensor:
     """[*sizes] Float: standard normal, from the device's generator."""
-    return _random("normal", sizes, device)
+    found = _random("normal", sizes, device)
+    return found.cast(_element(found.device, Float, dtype))
 
 
 def bernoulli(sizes: Sizes, probability: float, device: Device | None = None) -> Tensor:
     """[*sizes] Bool: each true with ``probability``, from the device's generator."""
-    return rand(sizes, device) < probability
+    return _random("uniform", sizes, device) < probability
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one element type joined along axis ``dim``: [.., a, ..], [.., b, ..] -> [.., a + b, ..].
+    """Tensors of one kind joined along axis ``dim``: [.., a, ..], [.., b, ..] -> [.., a + b, ..].
 
-    Raises ShapeError for none, or where other axes differ, and KindError where element types do.
+    Floats of several widths give the widest. Raises ShapeError for none, or where other axes differ, and KindError
+    where kinds do.
     """
     if not tensors:
         raise ShapeError("cat: expected at least one tensor, got none; give it some")

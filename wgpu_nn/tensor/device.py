@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from wgpu_nn import switches
 from wgpu_nn.autodiff import Autodiff
 from wgpu_nn.backends.base import Backend
 from wgpu_nn.backends.numpy import Numpy
-from wgpu_nn.dtype import F32, F64, DType, Kind
+from wgpu_nn.dtype import F16, F32, F64, DType, Float, Kind
 from wgpu_nn.errors import AdapterError, DeviceError
 
 if TYPE_CHECKING:
@@ -40,35 +42,48 @@ class Device:
     ``Device()`` is the best GPU of the machine, or the software adapter where there is none. ``Device("wgpu:1")`` and
     ``Device("wgpu:nvidia")`` name an adapter by index or by part of its name, ``Device("numpy")`` is the CPU through
     NumPy, and ``Device("numpy:f64")`` the same in double precision. ``device.autodiff()`` records gradients.
+
+    ``limits`` opens an adapter with lower limits than it has, by WebGPU's names, as if it were a lesser one:
+    ``Device(limits={"max-storage-buffer-binding-size": 1 << 20})``. It is another device than the one without.
+
+    ``float_dtype=float16`` lets Floats that are made here, parameters of modules included, be halves. It is no other
+    place: tensors of both mix. Halves take two bytes an element; all is computed in f32, and rounded where it is stored.
+    On a GPU without WGSL's f16 single ones are stored by atomics: slower, and of the same bits.
     """
 
-    __slots__ = ("backend", "rng")
+    __slots__ = ("backend", "float_dtype", "rng")
 
-    def __init__(self, name: str = "wgpu") -> None:
+    def __init__(
+        self, name: str = "wgpu", float_dtype: DType | None = None, limits: Mapping[str, int] | None = None
+    ) -> None:
         kind, _, which = name.partition(":")
         if kind in ("wgpu", "gpu"):
-            self.backend, self.rng = _wgpu(which or None)
+            self.backend, self.rng = _wgpu(which or None, limits or {})
+        elif limits:
+            raise DeviceError(f"device: expected limits of a wgpu device, got {name!r} with {', '.join(limits)}")
         elif kind in ("numpy", "cpu"):
             self.backend, self.rng = _numpy(which)
         else:
             raise DeviceError(f"device: expected wgpu, wgpu:<index or name>, numpy or numpy:f64, got {name!r}")
+        self.float_dtype = _float_of(self.backend, float_dtype)
 
     @classmethod
-    def of(cls, backend: Backend, rng: Rng | None = None) -> Device:
+    def of(cls, backend: Backend, rng: Rng | None = None, float_dtype: DType | None = None) -> Device:
         """Return the device of a backend made by hand."""
         device = cls.__new__(cls)
         device.backend, device.rng = backend, Rng() if rng is None else rng
+        device.float_dtype = _float_of(backend, float_dtype)
         return device
 
     def autodiff(self) -> Device:
         """Return the device that records gradients of what runs here; tensors move between the two without a copy."""
-        return Device.of(_autodiff(self.backend), self.rng)
+        return Device.of(_autodiff(self.backend), self.rng, self.float_dtype)
 
     def inner(self) -> Device:
         """Return the device below one that records gradients."""
         if not isinstance(self.backend, Autodiff):
             raise DeviceError(f"inner: expected an autodiff device, got {self}; make one with .autodiff()")
-        return Device.of(self.backend.inner, self.rng)
+        return Device.of(self.backend.inner, self.rng, self.float_dtype)
 
     @property
     def is_autodiff(self) -> bool:
@@ -103,7 +118,7 @@ class Device:
 
     def dtype(self, kind: Kind) -> DType:
         """Return the element type that this device gives to ``kind``."""
-        return self.backend.dtypes[kind]
+        return self.float_dtype if kind is Float else self.backend.dtypes[kind]
 
     def seed(self, seed: int) -> None:
         """Start the device's random sequence anew."""
@@ -127,7 +142,15 @@ class Device:
         return hash(id(self.backend))
 
     def __repr__(self) -> str:
-        return f"Device({self.backend.name})"
+        return f"Device({self.backend.name}{', f16' if self.float_dtype == F16 else ''})"
+
+
+def _float_of(backend: Backend, wanted: DType | None) -> DType:
+    """Return the element type of Floats that are made on a device: the backend's own, or f16."""
+    own = backend.dtypes[Float]
+    if wanted not in (None, own, F16):
+        raise DeviceError(f"device: expected float_dtype {own} or f16, got {wanted}")
+    return wanted or own
 
 
 @functools.cache
@@ -143,18 +166,18 @@ def _numpy(which: str) -> tuple[Backend, Rng]:
     return (Numpy(known[which]), Rng()) if which != "f32" else _numpy("")
 
 
-def _wgpu(which: str | None) -> tuple[Backend, Rng]:
+def _wgpu(which: str | None, limits: Mapping[str, int]) -> tuple[Backend, Rng]:
     from wgpu_nn.gpu import choose  # wgpu is loaded when the first GPU device is named, not before
 
-    return _open(choose(which)[0].index)
+    return _open(choose(which)[0].index, frozenset(limits.items()), switches.limits.value)
 
 
 @functools.cache
-def _open(index: int) -> tuple[Backend, Rng]:
+def _open(index: int, limits: frozenset[tuple[str, int]], mode: str) -> tuple[Backend, Rng]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.gpu import Gpu, adapters
 
-    return Wgpu(Gpu(adapters()[index])), Rng()
+    return Wgpu(Gpu(adapters()[index], dict(limits))), Rng()
 
 
 _default: Device | None = None

@@ -9,7 +9,7 @@ import numpy as np
 
 from wgpu_nn.autodiff import Autodiff, Tracked
 from wgpu_nn.backends.base import Handle, Pending
-from wgpu_nn.dtype import Bool, DType, Float, Int, Kind, Scalar
+from wgpu_nn.dtype import F16, F32, Bool, DType, Float, Int, Kind, Scalar
 from wgpu_nn.errors import DeviceMismatchError, GradientError, KindError, ShapeError
 from wgpu_nn.ops import Spec
 from wgpu_nn.shape import Shape
@@ -141,8 +141,12 @@ class Tensor(Selections):
 
     # --- kinds and devices -----------------------------------------------------------------------------------------
     def float(self) -> Tensor:
-        """Return the elements as Floats."""
-        return self.cast(self.device.dtype(Float))
+        """Return the elements as Floats: as float32 (or what the backend has), whatever its device makes by default."""
+        return self.cast(self.device.backend.dtypes[Float])
+
+    def half(self) -> Tensor:
+        """Return the elements as float16: 11 bits, up to 65,504; larger ones become infinite."""
+        return self.cast(F16)
 
     def int(self) -> Tensor:
         """Return the elements as Ints; Floats are truncated toward zero."""
@@ -152,17 +156,21 @@ class Tensor(Selections):
         """Return which elements are not 0."""
         return self.cast(self.device.dtype(Bool))
 
-    def to(self, device: Device) -> Tensor:
-        """Return the tensor on another device; its gradient history stays behind.
+    def to(self, where: Device | DType) -> Tensor:
+        """Return the tensor on another device, its gradient history staying behind; or with another element type.
 
         Between a device and its ``autodiff()`` nothing is copied; between others the elements pass through the host.
+        Halves stay halves, but on a device in double precision.
         """
-        if device == self.device:
+        if isinstance(where, DType):
+            return self.cast(where)
+        if where == self.device:
             return self
-        if device.root is not self.device.root:
-            array = self.numpy()
-            return Tensor(device, device.backend.upload(array, device.dtype(self.kind)))
-        return Tensor.of_root(device, self.root)
+        if where.root is not self.device.root:
+            dtype = where.backend.dtypes[self.kind]
+            dtype = F16 if self.dtype == F16 and dtype == F32 else dtype
+            return Tensor(where, where.backend.upload(self.numpy(), dtype))
+        return Tensor.of_root(where, self.root)
 
     # --- gradients -------------------------------------------------------------------------------------------------
     def _autodiff(self, what: str) -> Autodiff:

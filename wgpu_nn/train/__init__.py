@@ -3,11 +3,13 @@
 from wgpu_nn.train.callbacks import Callback, EarlyStopping
 from wgpu_nn.train.capture import Captured, capture
 from wgpu_nn.train.device_data import DeviceDataset
+from wgpu_nn.train.device_loader import DeviceLoader
 from wgpu_nn.train.folder import holds_run, remove_run
 from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.learner import Learner
 from wgpu_nn.train.log import read_log
 from wgpu_nn.train.loggers import CsvLogger, TensorBoardLogger
+from wgpu_nn.train.precision import LossScale, working_copy
 from wgpu_nn.train.progress import Lines, Progress, Silent, Snapshot, progress
 from wgpu_nn.train.session import Result, Session
 from wgpu_nn.train.step import Batch, Output, StepFunction
@@ -18,10 +20,12 @@ __all__ = [
     "Captured",
     "CsvLogger",
     "DeviceDataset",
+    "DeviceLoader",
     "EarlyStopping",
     "EpochRecord",
     "Learner",
     "Lines",
+    "LossScale",
     "Output",
     "Progress",
     "Result",
@@ -35,4 +39,5 @@ __all__ = [
     "progress",
     "read_log",
     "remove_run",
+    "working_copy",
 ]

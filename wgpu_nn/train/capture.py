@@ -52,11 +52,16 @@ def cells_of(state: Sequence[State]) -> list[Cell]:
     return found
 
 
+def _types(t: Tensor) -> tuple[str, str, int]:
+    """Return a tensor's element type, that of Floats that are made beside it, and what runs its ops."""
+    return (t.dtype.name, t.device.float_dtype.name, id(t.device.backend))
+
+
 def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
     """Append the tensors in ``value`` to ``tensors``, and return its structure with their places."""
     if isinstance(value, Tensor):
         tensors.append(value)
-        return (value.shape, value.dtype.name, id(value.device.backend), len(tensors) - 1)
+        return (value.shape, *_types(value), len(tensors) - 1)
     if isinstance(value, list | tuple):
         return (type(value), *(_flatten(v, tensors) for v in cast(Sequence[Any], value)))
     if isinstance(value, dict):
@@ -76,7 +81,7 @@ def _signature(args: tuple[Any, ...], tensors: list[Tensor]) -> Hashable | None:
     if any(type(a) is not Tensor for a in args):
         return None
     tensors += args
-    return tuple([(t.shape, t.dtype.name, id(t.device.backend)) for t in tensors])
+    return tuple([(t.shape, *_types(t)) for t in tensors])
 
 
 def _rebuilt(value: Any, tensors: Sequence[Tensor], count: list[int]) -> Any:
@@ -134,7 +139,8 @@ class Captured(Generic[P, R]):
         if root is None or not switches.capture or root.recorder is not None:
             return self._fn(*args, **kwargs)
         fuse = bool(switches.fusion) if self._options.fuse is None else self._options.fuse
-        key = (shape, id(root), bool(switches.checked_shaders), fuse, switches.autotune.value)
+        modes = (switches.checked_shaders, switches.half_sums, switches.deterministic)
+        key = (shape, id(root), fuse, switches.autotune.value, *map(bool, modes))
         with self._lock:
             step = self._steps.get(key)
             if step is None:

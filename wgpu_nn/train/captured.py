@@ -13,7 +13,7 @@ from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.plan import Slot, plan_plainly
 from wgpu_nn.graph.step import Step
 from wgpu_nn.kernels import View, contiguous, copy
-from wgpu_nn.kernels.plan import ALIGNED
+from wgpu_nn.kernels.plan import BINDING
 from wgpu_nn.shape import row_major
 from wgpu_nn.tensor import Cell, Device, Tensor
 
@@ -85,9 +85,9 @@ class CapturedStep:
         """Return where a cell's tensor lies; one that cannot be bound as it is becomes a copy that can."""
         cell = self._cells[ref]
         view: View = cell.tensor.root
-        if not view.contiguous or view.offset % ALIGNED or (view.buffer.lent and not cell.owned):
+        if not view.contiguous or view.start % BINDING or (view.buffer.lent and not cell.owned):
             view = copy(self._root, view)
-        return Segment(view.buffer, 4 * view.offset, _bindable(4 * view.size))
+        return Segment(view.buffer, view.start, _bindable(view.nbytes))
 
     def _arena(self, slot: Slot, offsets: dict[Ref, int], places: dict[Slot, Segment]) -> Segment:
         """Return memory in which states lie side by side: where they lie so already, or new one that they move to."""
@@ -119,7 +119,7 @@ class CapturedStep:
     def _settle_in(self, ref: Ref, place: Segment) -> None:
         cell = self._cells[ref]
         spec = cell.tensor
-        view = View(place.buffer, spec.shape, row_major(spec.shape), place.offset // 4, spec.dtype)
+        view = View(place.buffer, spec.shape, row_major(spec.shape), place.offset // spec.dtype.nbytes, spec.dtype)
         cell.bind(Tensor.of_root(cell.device, view))
 
     def _follow(self) -> None:

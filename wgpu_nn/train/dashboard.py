@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from wgpu_nn.train.progress import Snapshot, place
 POINTS = 2048  # of the curve of step losses; when it is full, neighbours are averaged
 WIDTH = 100  # columns at most
 CURVES = 3  # metrics with a curve, the loss included
+IDLE = 50  # times as long as a drawing takes nothing is drawn: it costs 2% at most, on a slow machine too
 HELP = "q save and stop   s skip to the end of the epoch   p pause"
 DIM, TRAIN, VALID, GOOD = "bright_black", "cyan", "magenta", "green"
 
@@ -36,6 +38,7 @@ class Dashboard:
         self._losses: list[float] = []
         self._per_point = 1  # steps that a point of the curve stands for
         self._waiting: list[float] = []
+        self._next = 0.0  # when it may be drawn again
         self._better: dict[str, str | None] = {}
 
     def begin(self, better: Mapping[str, str | None]) -> None:
@@ -53,8 +56,10 @@ class Dashboard:
             if len(self._losses) >= POINTS:
                 self._losses = binned(self._losses, POINTS // 2)
                 self._per_point *= 2
-        if self._live is not None:
+        if self._live is not None and (begun := time.perf_counter()) >= self._next:
             self._live.update(self.panel(now), refresh=True)
+            done = time.perf_counter()
+            self._next = done + IDLE * (done - begun)
 
     def epoch(self, record: EpochRecord) -> None:
         self._records.append(record)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import atexit
 import sys
+import time
 from typing import Any
+
+POLL_SECONDS = 0.05
 
 
 class Keys:
@@ -17,6 +20,7 @@ class Keys:
     def __init__(self) -> None:
         self._before: list[Any] | None = None
         self._windows = False
+        self._next = 0.0
 
     def open(self) -> None:
         """Begin to listen."""
@@ -30,8 +34,11 @@ class Keys:
         import tty
 
         descriptor = sys.stdin.fileno()
-        if os.tcgetpgrp(descriptor) != os.getpgrp():
-            return  # a job in the background would be stopped if it changed the terminal
+        try:
+            if os.tcgetpgrp(descriptor) != os.getpgrp():
+                return  # a job in the background would be stopped if it changed the terminal
+        except OSError:  # a terminal, but not this process's
+            return
         self._before = termios.tcgetattr(descriptor)
         tty.setcbreak(descriptor, termios.TCSANOW)
         atexit.register(self.close)
@@ -42,7 +49,11 @@ class Keys:
         return self._windows or self._before is not None
 
     def read(self) -> str:
-        """Return what was typed since the last call; waits for nothing."""
+        """Return what was typed since the last call; waits for nothing, and looks every POLL_SECONDS only."""
+        now = time.perf_counter()
+        if now < self._next:
+            return ""
+        self._next = now + POLL_SECONDS
         if sys.platform == "win32":
             import msvcrt
 

@@ -23,7 +23,7 @@ class Log:
 
     def write(self, lines: Iterable[Line]) -> None:
         """Append ``lines``; raises RecordError when the file cannot be written."""
-        text = "".join(json.dumps(plain(line), allow_nan=False) + "\n" for line in lines)
+        text = "".join(_text(line) + "\n" for line in lines)
         if not text:
             return
         try:
@@ -45,7 +45,7 @@ class Log:
                 for line in read_log(self.path)
                 if (line["epoch"] <= epoch if line["kind"] == "epoch" else line["step"] <= step)
             ]
-            write_atomic(self.path, "".join(json.dumps(plain(line)) + "\n" for line in kept).encode())
+            write_atomic(self.path, "".join(_text(line) + "\n" for line in kept).encode())
 
 
 # JSON has no numbers for these.
@@ -59,6 +59,13 @@ def plain(value: object) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value
+
+
+def _text(line: Line) -> str:
+    try:
+        return json.dumps(line, allow_nan=False)
+    except ValueError:  # rare, and a look at each number would take longer than writing the line
+        return json.dumps(plain(line), allow_nan=False)
 
 
 def _numbers(value: object) -> Any:

@@ -63,11 +63,14 @@ class Session:
         self._interrupt = Interrupt()
         self._stop = ""
         self._skip = False
+        self._rest = 0.0  # seconds that the last epoch took beside its training
         self._fresh: list[float] = []  # losses that were read since they were shown
         self._ledger, self._pace, self._gauge = Ledger(settings.summed, below), Pace(), Gauge(below)
         config = None if place is None else place.config
         rng, totals = self.device.rng, self._ledger.totals
-        parts = Parts(self.model, self.optimizer, rng, totals, train, config, settings.accumulate)
+        parts = Parts(
+            self.model, self.optimizer, rng, totals, train, config, settings.accumulate, settings.training.scale
+        )
         self._journal = Journal(place, parts, self._facts)
         self.at = Position()
         self._prepare()
@@ -90,7 +93,8 @@ class Session:
             self._evaluation = Evaluation(resting, s.valid_step, s.metrics, self.valid_feed, where, s.captured)
         training, ledger, source = s.training, self._ledger, self.train_feed
         gathered = self._gathered = Accumulator() if s.accumulate > 1 else None
-        state = [self.model, self.optimizer, ledger, *([gathered] if gathered else [])]
+        scale = training.scale
+        state = [self.model, self.optimizer, ledger, *([gathered] if gathered else []), *([scale] if scale else [])]
 
         def update(given: Given) -> Statistics:
             return ledger.put(training.update(source.batch(given), gathered))
@@ -255,13 +259,14 @@ class Session:
         launches, metrics = self._gauge.launches(), self._ledger.totals.measure()[0]
         valid, details = self._evaluate()
         train = at.sums.means() | metrics
+        self._rest = clock.count(0)
         record = EpochRecord(
             epoch=at.epoch + 1,
             step=at.step,
             train=train,
             valid=valid,
             lr=self.optimizer.lr,
-            seconds=at.seconds + clock.count(0),
+            seconds=at.seconds + self._rest,
             items_per_s=at.sums.items / at.seconds if at.seconds else 0.0,
             launches_per_step=launches,
             gpu_bytes=self._gauge.nbytes(),
@@ -335,7 +340,7 @@ class Session:
             batches=batches,
             values=at.sums.means() | self._ledger.totals.values(),
             items_per_s=pace,
-            seconds_left=to_do / pace if pace and to_do is not None else None,
+            seconds_left=None if to_do is None or not pace else to_do / pace + (self.epochs - at.epoch) * self._rest,
             testing=testing,
             lr=self.optimizer.lr,
             launches_per_step=self._gauge.launches(),

@@ -52,7 +52,7 @@ class Totals:
             cells = self._cells.get(metric.name)
             if cells is None:
                 with self._device.untraced():  # a captured step must find them as state
-                    cells = [Cell(zeros(t.shape, self._device, t.kind)) for t in found]
+                    cells = [Cell(self._zeros(t)) for t in found]
                 self._cells[metric.name] = cells
             for cell, t in zip(cells, found, strict=True):
                 cell.value = cell.value + t
@@ -67,11 +67,15 @@ class Totals:
     def clear(self) -> None:
         """Forget all batches."""
         for cell in self.cells():
-            cell.value = zeros(cell.shape, self._device, cell.tensor.kind)
+            cell.value = self._zeros(cell.tensor)
         self._kept.clear()
         self._coming.clear()
         self._last = {}
         self._empty = True
+
+    def _zeros(self, like: Tensor) -> Tensor:
+        """Return zeros of a tensor's shape and kind, of full precision where the tensor is in halves."""
+        return zeros(like.shape, self._device, like.kind, dtype=self._device.backend.dtypes[like.kind])
 
     # --- values ------------------------------------------------------------------------------------------------------
     def ask(self) -> None:

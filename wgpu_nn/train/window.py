@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wgpu_nn.backends.base import Pending
+from wgpu_nn.dtype import Float
 from wgpu_nn.tensor import Cell, Device, Tensor, arange, host_numbers, zeros
 
 # A read costs a submit and a copy, but no wait: it is picked up when it has come. Only when READ_STEPS more steps are
@@ -104,8 +105,9 @@ class Window:
         for name, x in values.items():
             column = self._columns.get(name)
             if column is None:
+                exact = self._device.backend.dtypes[Float]  # where a device's Floats are halves, too
                 with self._device.untraced():  # a captured step must find it as state
-                    column = self._columns[name] = Cell(zeros(self._room, self._device))
+                    column = self._columns[name] = Cell(zeros(self._room, self._device, dtype=exact))
             column.value = here.where(x, column.value)
 
     def note(self, items: int, lr: float = math.nan) -> None:
