@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from wgpu_nn.cli.command import Command
@@ -18,13 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXIT
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="the folder of the run")
-    add_flags(parser, [flag for flag in flags_of(RunConfig) if ".".join(flag.path) in FREE])
+    free = (flag for flag in flags_of(RunConfig) if ".".join(flag.path) in FREE)
+    add_flags(parser, [replace(flag, default=None) for flag in free])  # the run's own is what holds
 
 
 def run(args: argparse.Namespace) -> int:
     """Go on with the run."""
-    import json
-
     from wgpu_nn.cli.flags import given, overridden
     from wgpu_nn.runs import RunConfig, saved_config
 

@@ -50,7 +50,9 @@ class RunConfig(Config):
     batch_size: int = Field(default=64, gt=0, description="items of a step")
     seed: int = Field(default=1, ge=0, description="of weights, dropout, augmentation and order")
     device: str = Field(default="wgpu", description="wgpu (best adapter), wgpu:<index or name>, numpy")
-    precision: Literal["f32"] = Field(default="f32", description="of the numbers that are computed with")
+    precision: Literal["f32", "f16"] = Field(
+        default="f32", description="of training steps; f16 needs an adapter with it"
+    )
     augment: tuple[AugmentPart, ...] = part(AugmentPart, "random changes of training images", ())
     accumulate: int = Field(default=1, gt=0, description="batches of a step of the optimizer")
     clip_norm: float | None = Field(default=None, gt=0.0, description="limit of the norm of all gradients")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wgpu_nn.data import read_digit, read_image
-from wgpu_nn.data.pictures import EXTENSIONS
+from wgpu_nn.data.decode import EXTENSIONS
 from wgpu_nn.errors import DataError
 from wgpu_nn.runs.arrays import inputs_in, read_arrays
 from wgpu_nn.runs.config import RunConfig

@@ -111,7 +111,8 @@ def learner_of(config: RunConfig, facts: Facts, device: Device, steps: int = 1) 
         config.optimizer.init(),
         None if augment else loss,
         config.measured(),
-        step=augmented(loss, augment) if augment else None,
+        step=augmented(loss, augment, config.precision == "f16") if augment else None,
+        valid_step=supervised(loss) if augment else None,
         schedule=None if config.schedule is None else config.schedule.init(config.optimizer.lr, steps),
         schedule_by="step" if config.schedule is None else config.schedule.by,
         accumulate=config.accumulate,
@@ -123,9 +124,9 @@ def learner_of(config: RunConfig, facts: Facts, device: Device, steps: int = 1) 
     )
 
 
-def augmented(loss: Loss | Callable[[Tensor, Tensor], Tensor], augment: Sequence[Module]) -> StepFunction:
+def augmented(loss: Loss | Callable[[Tensor, Tensor], Tensor], augment: Sequence[Module], halves: bool) -> StepFunction:
     """Return the supervised step of images that ``augment`` changes first, one after the other; at rest they do not."""
-    plain = supervised(loss)
+    plain = supervised(loss, halves)
 
     def step(model: Module, batch: Batch) -> Output:
         images, targets = cast(tuple[Tensor, ...], batch)
