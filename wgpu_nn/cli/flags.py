@@ -94,8 +94,9 @@ def add_flags(parser: argparse.ArgumentParser, flags: Sequence[Flag]) -> None:
 
 def _section(flag: Flag) -> str:
     """Return the group of a flag; the run's own fields have none."""
-    inside = len(flag.path) > 1 or (kinds_of(flag.annotation) and not _many(flag.annotation))
-    return flag.path[0].replace("_", "-") if inside or _configs(flag.annotation) else ""
+    section, *inside = flag.path
+    head = (kinds_of(flag.annotation) and not _many(flag.annotation)) or _configs(flag.annotation)
+    return section.replace("_", "-") if inside or head else ""
 
 
 def given(args: argparse.Namespace) -> dict[tuple[str, ...], Any]:
