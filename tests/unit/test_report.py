@@ -306,7 +306,7 @@ def test_what_is_no_run_is_refused_and_nothing_is_written(tmp_path: Path, capsys
     ):
         assert main(["report", str(run), str(bad), "--out", str(out)]) == 1
         assert says in capsys.readouterr().err and not out.exists()
-    assert main(["report", str(run), "--out", str(empty)]) == 1
+    assert main(["report", str(run), "--out", str(empty)]) == 2
     assert "expected a file for --out" in capsys.readouterr().err
     assert main(["report", str(run), "--out", str(tmp_path / "no" / "out.html")]) == 1
     assert "does the folder exist" in capsys.readouterr().err
