@@ -16,10 +16,10 @@ from wgpu_nn.runs.config import RunConfig
 from wgpu_nn.runs.facts import Facts
 from wgpu_nn.runs.inputs import Inputs
 from wgpu_nn.runs.prepare import check_inputs, other, prepare
-from wgpu_nn.runs.training import FACTS, learner_of
+from wgpu_nn.runs.training import learner_of
 from wgpu_nn.tensor import Device
 from wgpu_nn.train import EpochRecord, Learner, read_log
-from wgpu_nn.train.folder import CONFIG, METRICS, MODEL
+from wgpu_nn.train.folder import CONFIG, FACTS, METRICS, MODEL
 from wgpu_nn.train.history import monitor_of
 
 Which: TypeAlias = "Literal['best', 'last'] | int"

@@ -17,10 +17,8 @@ from wgpu_nn.runs.facts import Facts
 from wgpu_nn.runs.prepare import Prepared, prepare
 from wgpu_nn.tensor import Device, Tensor
 from wgpu_nn.train import Batch, Callback, EarlyStopping, Learner, Output, Progress, Result, Session, StepFunction
-from wgpu_nn.train.folder import CONFIG
+from wgpu_nn.train.folder import CONFIG, FACTS
 from wgpu_nn.train.step import Loss, supervised
-
-FACTS = "data.json"
 
 
 class _Image(Protocol):
