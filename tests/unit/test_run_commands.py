@@ -114,6 +114,12 @@ def test_images_in_folders_are_trained_on_and_predicted(tmp_path: Path, capsys: 
     assert SavedRun.open(run).facts.inputs == (9, 11)
 
 
+@pytest.mark.parametrize("clipping", [[], ["--clip-norm", "1.0"]])
+def test_training_in_halves_learns_too(clipping: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = flowers(tmp_path, "--epochs", "6", "--precision", "f16", *clipping)
+    assert json.loads(printed(capsys, "eval", run, "--json"))["accuracy"] > 0.8
+
+
 def test_arrays_are_read_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(40) % 2
