@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import wgpu_nn
-from wgpu_nn.cli import bench, evaluate, explain, info, predict, profile, report, resume, train
+from wgpu_nn.cli import bench, evaluate, explain, info, predict, profile, report, resume, shader, train
 from wgpu_nn.cli.command import Command
 from wgpu_nn.errors import ConfigError, WgpuNNError
 
@@ -22,6 +22,7 @@ COMMANDS: tuple[Command, ...] = (
     explain.COMMAND,
     bench.COMMAND,
     profile.COMMAND,
+    shader.COMMAND,
 )
 
 

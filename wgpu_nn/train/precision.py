@@ -38,7 +38,7 @@ class Stepping(Protocol):
     """What moves a model by gradients, and names what else it changes: an optimizer, or one behind clipping."""
 
     def prepare(self, model: Module, grads: Gradients, /) -> None:
-        """Make what ``step`` keeps for parameters that it meets first, so that ``cells`` has all of it."""
+        """Make what ``step`` needs and does not have yet."""
         ...
 
     def step(self, model: Module, grads: Gradients, /) -> None:

@@ -177,13 +177,13 @@ class Clipped:
     optimizer: Optimizer
     clipping: Clipping
 
-    def prepare(self, model: Module, grads: Gradients, /) -> None:
-        """Make the optimizer's cells for parameters that it meets first."""
-        self.optimizer.prepare(model, grads)
-
     def step(self, model: Module, grads: Gradients, /) -> None:
         """Move the model."""
         self.optimizer.step(model, self.clipping.apply(grads))
+
+    def prepare(self, model: Module, grads: Gradients) -> None:
+        """Have the optimizer make the state that it does not have yet."""
+        self.optimizer.prepare(model, grads)
 
     def cells(self) -> list[Cell]:
         """Return the optimizer's cells."""
