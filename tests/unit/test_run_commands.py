@@ -100,6 +100,30 @@ def test_numbers_are_predicted_with_mse(tmp_path: Path, capsys: pytest.CaptureFi
         assert np.corrcoef(found["values"][:, 0], y)[0, 1] > 0.95 and list(found["row"][:2]) == [0, 1]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_of_lists_are_features_in_training_and_prediction(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        {"v": (4 * (i % 3) + rng.normal(size=2)).tolist(), "h": 1.0 * i, "species": SPECIES[i % 3]} for i in range(60)
+    ]
+    table, run = tmp_path / f"t.{kind}", tmp_path / "run"
+    if kind == "jsonl":
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), table)
+    words = ("--data.path", str(table), "--data.target", "species", "--data.features", "v", "--data.valid", "0")
+    assert main(["train", "--data", kind, *words, "--epochs", "8", "--run", str(run), *FAST]) == 0
+    found = list(csv.DictReader(io.StringIO(printed(capsys, "predict", run, table))))
+    right = [row["class"] == item["species"] for row, item in zip(found, rows, strict=True)]
+    assert np.mean(right) > 0.9 and SavedRun.open(run).facts.inputs == (2,)
+    assert main(["eval", str(run)]) == 2 and "take --split train or --data" in capsys.readouterr().err
+
+
 def test_images_in_folders_are_trained_on_and_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, run = write_images(tmp_path / "images"), tmp_path / "run"
     words = ("--data", "images", "--data.path", str(folder), "--epochs", "2", "--model.hidden-size", "8")
