@@ -273,6 +273,19 @@ def test_targets_out_of_range_are_named_when_the_value_is_read(metric: Metric, e
         of(metric, outputs, [0, 3, -7], cpu)
 
 
+BINARY = [metrics.F1, metrics.AUROC, metrics.CohenKappa, metrics.LogLoss]
+
+
+@pytest.mark.parametrize("metric", [m(task="binary") for m in BINARY], ids=lambda m: m.name)
+def test_binary_targets_may_be_floats_or_truths_but_nothing_between(metric: Metric, cpu: Device) -> None:
+    scores, truths = [0.1, 0.7, 0.6, 0.4], np.array([0, 1, 0, 1])
+    value = of(metric, scores, truths, cpu)
+    assert of(metric, scores, truths == 1, cpu) == of(metric, scores, truths.astype(np.float32), cpu) == value
+    assert of(metric, np.reshape(scores, (4, 1)), truths, cpu) == value
+    with pytest.raises(DataError, match="got 1 others"):
+        of(metric, scores, [0.0, 1.0, 0.5, 1.0], cpu)
+
+
 def test_shapes_and_kinds_that_do_not_fit_are_refused_at_once(cpu: Device) -> None:
     rows, numbers = np.zeros((4, 3), np.float32), np.zeros(4, np.float32)
     meter = Meter(metrics.Accuracy())

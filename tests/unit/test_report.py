@@ -122,6 +122,7 @@ def test_the_best_epoch_is_marked_and_named(tmp_path: Path) -> None:
     assert read.best("train.loss") == ("train", 6, pytest.approx(lines()[-1]["train"]["loss"]))
     assert read.details_of == 4 and (read.details["confusion.matrix"] == wanted["confusion.matrix"]).all()
     text = page([read])
+    assert f"Best epoch 4: valid accuracy {best[2]:.6g}" in Page(text).text
     assert f"valid, best {best[2]:.6g} in epoch 4" in text and text.count('class="best ') == 3
 
 
@@ -169,6 +170,15 @@ def test_samples_that_were_wrong_are_images(name: str, tmp_path: Path) -> None:
     assert "4 taken for" in found.text and "score 0.99" in found.text
 
 
+def test_large_samples_are_made_smaller_and_classes_may_be_names(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    inputs, names = np.zeros((1, 300, 200, 3), np.uint8), np.array(["<b>cat</b>"])
+    np.savez(run / "samples.npz", inputs=inputs, target=names, predicted=names, score=np.ones(1))
+    found = of(run)
+    assert Image.open(io.BytesIO(base64.b64decode(found.images[0].partition(",")[2]))).size == (67, 100)
+    assert "<b>cat</b> taken for" in found.text
+
+
 def test_samples_that_are_no_images_show_their_first_numbers(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     write_samples(run, np.arange(40.0).reshape(2, 20))
@@ -190,10 +200,11 @@ def test_whatever_a_run_says_is_text(tmp_path: Path) -> None:
 
 def test_several_runs_are_laid_over_each_other_and_their_configs_compared(tmp_path: Path) -> None:
     other = {**CONFIG, "optimizer": {"lr": 3e-3}, "extra": True}
-    found = of(write_run(tmp_path / "one"), write_run(tmp_path / "two", lines(3, 20, 2.0), config=other))
+    found = of(write_run(tmp_path / "a"), write_run(tmp_path / "b", lines(3, 20, 2.0), config=other))
     labels = [line["label"] for line in found.charts["loss over epochs"]["lines"]]
-    assert labels == ["one, valid", "one, train", "two, valid", "two, train"]
+    assert labels == ["a, valid", "a, train", "b, valid", "b, train"]
     assert len({line["colour"] for line in found.charts["loss by step over steps"]["lines"]}) == 2
+    assert found.text.count("conv: Conv2d") == 1 and "Model of all runs" in found.text
     differ, _, equal = found.text.partition("that are equal")
     assert "optimizer.lr" in differ and "extra" in differ and "model.classes" in equal and "seed" in equal
 
@@ -260,9 +271,19 @@ def test_the_picture_has_a_chart_for_each_number(tmp_path: Path) -> None:
     runs = read_runs([write_run(tmp_path / "one"), write_run(tmp_path / "two", lines(3))])
     image = Image.open(io.BytesIO(draw("one, two", charts(runs))))
     assert image.format == "PNG" and image.size[0] > image.size[1] * 0.8 > 600
-    shades = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
+    shown = np.asarray(image.convert("RGB"))
     for colour in ((0x0B, 0x6E, 0x4F), (0xCF, 0x5C, 0x36)):  # of the two runs
-        assert (shades == colour).all(1).any()
+        assert (shown == colour).all(-1).any()
+
+
+def test_without_matplotlib_the_extra_is_named_and_nothing_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run = write_run(tmp_path / "run")
+    assert main(["report", str(run), "--png", str(tmp_path / "out.png")]) == 1
+    assert "pip install 'wgpu-nn[train]'" in capsys.readouterr().err and not (run / "report.html").exists()
+    assert main(["report", str(run)]) == 0
 
 
 def test_the_command_writes_the_page_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,6 +322,16 @@ def test_a_broken_file_is_named(name: str, tmp_path: Path, capsys: pytest.Captur
     (run / name).write_bytes(b"[1, 2\n\xff")
     assert main(["report", str(run)]) == 1
     assert name.rpartition("/")[2] in capsys.readouterr().err and not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("field, value", [("valid", 0.5), ("epoch", "one"), ("step", None)])
+def test_a_line_that_is_none_of_a_run_is_named(
+    field: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = lines(2, 3)
+    log[3][field] = value
+    assert main(["report", str(write_run(tmp_path / "run", log))]) == 1
+    assert "line 4: expected whole numbers for epoch and step, and objects" in capsys.readouterr().err
 
 
 def test_samples_of_unequal_lengths_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,11 @@ def strayed(targets: Tensor, classes: int) -> Tensor:
     return (targets < 0) | (targets >= classes)
 
 
+def not_binary(targets: Tensor) -> Tensor:
+    """Return which targets, Ints or Floats, are neither 0 nor 1."""
+    return (targets != 0) & (targets != 1)
+
+
 def is_ignored(targets: Tensor, ignore: int | None) -> Tensor | None:
     """Return which targets do not count, or None if all do."""
     return None if ignore is None else targets == ignore

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from wgpu_nn.metrics.base import Better, Details, Metric, ratio, refuse_strays
-from wgpu_nn.metrics.classes import check_field, class_scores, is_ignored, paired, strayed
+from wgpu_nn.metrics.classes import check_field, class_scores, is_ignored, not_binary, paired, strayed
 from wgpu_nn.tensor import Tensor
 
 
@@ -17,7 +17,7 @@ class Confused(Metric):
     """A metric of the confusion matrix.
 
     "multiclass": outputs [..., classes] with the classes on ``axis``, targets [...] Int. "binary": outputs [...], positive
-    from ``threshold`` on, targets [...] Int of 0 and 1. Targets of ``ignore`` do not count; others that are no class raise
+    from ``threshold`` on, targets [...] of 0 and 1. Targets of ``ignore`` do not count; others that are no class raise
     DataError when the value is read.
     """
 
@@ -34,12 +34,12 @@ class Confused(Metric):
         """Return [classes² + 2] Int: the matrix row by row, a row for each target; ignored; stray."""
         if self.task == "multiclass":
             classes = outputs.shape[class_scores(self.name, outputs, targets, self.axis)]
-            decided = outputs.argmax(self.axis)
+            decided, stray = outputs.argmax(self.axis), strayed(targets, classes)
         else:
             outputs, targets = paired(self.name, outputs, targets)
-            targets, classes = targets.int(), 2
-            decided = (outputs >= self.threshold).where(1, 0)
-        place = strayed(targets, classes).where(classes * classes + 1, targets * classes + decided)
+            decided, stray = (outputs >= self.threshold).where(1, 0), not_binary(targets)
+            classes = 2
+        place = stray.where(classes * classes + 1, targets.int() * classes + decided)
         ignored = is_ignored(targets, self.ignore)
         if ignored is not None:
             place = ignored.where(classes * classes, place)

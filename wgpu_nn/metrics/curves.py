@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from wgpu_nn.metrics.base import Better, Details, Joins, Metric, ratio, refuse_strays
-from wgpu_nn.metrics.classes import check_field, is_ignored, paired, score_rows, strayed
+from wgpu_nn.metrics.classes import check_field, is_ignored, not_binary, paired, score_rows, strayed
 from wgpu_nn.metrics.decided import Task
 from wgpu_nn.tensor import Tensor, arange, cat, ones
 
@@ -62,8 +62,7 @@ class Ranked(Metric):
             outputs, targets = paired(self.name, outputs, targets)
             labels = outputs.shape[-1] if self.task == "multilabel" else 1
             rows, targets = (x.reshape(x.size // max(labels, 1), labels) for x in (outputs, targets))
-            positive = targets == 1
-            stray = ~(positive | (targets == 0))
+            positive, stray = targets == 1, not_binary(targets)
         mark = stray.where(STRAY, positive.where(POSITIVE, NEGATIVE))
         ignored = is_ignored(targets, self.ignore)
         return rows, mark if ignored is None else ignored.where(IGNORED, mark)

@@ -9,7 +9,16 @@ import numpy as np
 
 from wgpu_nn.errors import ConfigError, ShapeError
 from wgpu_nn.metrics.base import Metric, refuse_strays
-from wgpu_nn.metrics.classes import check_field, class_scores, is_ignored, paired, score_rows, strayed, tally
+from wgpu_nn.metrics.classes import (
+    check_field,
+    class_scores,
+    is_ignored,
+    not_binary,
+    paired,
+    score_rows,
+    strayed,
+    tally,
+)
 from wgpu_nn.tensor import Tensor, arange
 
 Task = Literal["binary", "multiclass", "multilabel"]
@@ -121,4 +130,4 @@ class Decided(Metric):
             )
         labels = scores.shape[-1] if self.task == "multilabel" else 1
         scores, truths = (x.reshape(x.size // labels, labels) for x in (scores, truths))
-        return scores >= self.threshold, truths == 1, truths, ~((truths == 0) | (truths == 1))
+        return scores >= self.threshold, truths == 1, truths, not_binary(truths)

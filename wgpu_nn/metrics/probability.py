@@ -10,7 +10,7 @@ import numpy as np
 
 from wgpu_nn.errors import ConfigError
 from wgpu_nn.metrics.base import Better, Details, Metric, ratio, refuse_strays
-from wgpu_nn.metrics.classes import check_field, is_ignored, paired, score_rows, strayed, tally
+from wgpu_nn.metrics.classes import check_field, is_ignored, not_binary, paired, score_rows, strayed, tally
 from wgpu_nn.tensor import Tensor, arange
 
 COUNTED, IGNORED, STRAY = range(3)
@@ -22,7 +22,7 @@ class Probabilistic(Metric):
     """A metric of predicted probabilities.
 
     "multiclass": outputs [..., classes], logits, or probabilities if ``logits`` is false; targets [...] Int. "binary":
-    outputs [...] or [..., 1], a logit or the probability of the positive class; targets [...] Int of 0 and 1. Targets of
+    outputs [...] or [..., 1], a logit or the probability of the positive class; targets [...] of 0 and 1. Targets of
     ``ignore`` do not count; others that are no class raise DataError when the value is read. NaN over nothing.
     """
 
@@ -43,16 +43,16 @@ class Probabilistic(Metric):
         """
         if self.task == "multiclass":
             outputs, targets = score_rows(self.name, outputs, targets, self.axis)
-            classes = outputs.shape[1]
+            stray = strayed(targets, outputs.shape[1])
         else:
             outputs, targets = (x.reshape(x.size) for x in paired(self.name, outputs, targets))
-            targets, classes = targets.int(), 2
-        verdict = strayed(targets, classes).where(STRAY, COUNTED)
+            stray = not_binary(targets)
+        verdict = stray.where(STRAY, COUNTED)
         ignored = is_ignored(targets, self.ignore)
         if ignored is not None:
             verdict = ignored.where(IGNORED, verdict)
         counts = verdict == COUNTED
-        return outputs, counts.where(targets, 0), counts, tally(verdict, 3)
+        return outputs, counts.where(targets.int(), 0), counts, tally(verdict, 3)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return -log of the probability of each target, [n]."""

@@ -56,7 +56,7 @@ def draw(title: str, found: Sequence[Chart]) -> bytes:
         axes.grid(axis="y", color=RULE, linewidth=0.8)
         axes.tick_params(labelsize=8, colors=SOFT)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.legend(fontsize=7, frameon=False, labelcolor=SOFT)
+        axes.legend(fontsize=7, framealpha=0.8, edgecolor="none", labelcolor=SOFT)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     file = io.BytesIO()
     figure.savefig(file, format="png")

@@ -60,13 +60,13 @@ def samples(found: Samples) -> str:
     images = picture.pixels(found.inputs[:SHOWN])
     parts: list[str] = []
     for i in range(min(len(found.target), SHOWN)):
-        said = f"{found.target[i]} taken for <b>{found.predicted[i]}</b><br>{_score(found.score[i])}"
+        target, predicted = (html.escape(str(x[i])) for x in (found.target, found.predicted))
+        said = f"{target} taken for <b>{predicted}</b><br>{_score(found.score[i])}"
         if images is None:
             numbers = ", ".join(f"{v:.4g}" for v in _numbers(found.inputs[i]))
             shown = f"<code>{html.escape(numbers)}</code>"
         else:
-            name = html.escape(f"item of class {found.target[i]}, taken for {found.predicted[i]}")
-            shown = f'<img src="{picture.data_uri(images[i])}" alt="{name}">'
+            shown = f'<img src="{picture.data_uri(images[i])}" alt="{target}, taken for {predicted}">'
         parts.append(f"<figure>{shown}<figcaption>{said}</figcaption></figure>")
     return f'<div class="samples">{"".join(parts)}</div>'
 
@@ -104,11 +104,17 @@ def _cells(counts: np.ndarray, of_row: np.ndarray) -> str:
                 *(["deep"] if shade > 0.6 else []),
                 *(["none"] if not count else []),
             ]
-            cells.append(f'<td class="{" ".join(styles)}" style="--v:{shade:.3f}">{int(count):,}</td>')
+            cells.append(f'<td class="{" ".join(styles)}" style="--v:{shade:.3f}">{_count(count)}</td>')
         rows.append(f"<tr><th>{r}</th>{''.join(cells)}</tr>")
     return (
         f'<div class="wide"><table class="matrix"><thead><tr><th></th>{head}</tr></thead>{"".join(rows)}</table></div>'
     )
+
+
+def _count(value: np.generic) -> str:
+    """Return a count, or a share where a matrix has these."""
+    number = float(value)
+    return f"{number:,.0f}" if number == round(number) else f"{number:.3g}"
 
 
 def _heat(of_row: np.ndarray) -> str:
@@ -122,9 +128,7 @@ def _most_confused(counts: np.ndarray, of_row: np.ndarray) -> str:
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     places: list[tuple[int, int]] = [(int(i) // len(counts), int(i) % len(counts)) for i in order]
     rows = [
-        [f"{r} taken for {c}", f"{int(counts[r, c]):,}", f"{100 * of_row[r, c]:.1f}%"]
-        for r, c in places
-        if wrong[r, c] > 0
+        [f"{r} taken for {c}", _count(counts[r, c]), f"{100 * of_row[r, c]:.1f}%"] for r, c in places if wrong[r, c] > 0
     ]
     if not rows:
         return '<p class="soft">No item was taken for another class.</p>'

@@ -40,7 +40,7 @@ def _sections(runs: Sequence[Run]) -> list[tuple[str, str]]:
     if any(run.epochs for run in runs):
         found.append(("Values", tables.bests(runs)))
     for run in runs:
-        of = f"{'' if len(runs) == 1 else f' of {run.name}'}"
+        of = "" if len(runs) == 1 else f" of {run.name}"
         when = "" if run.details_of is None else f", epoch {run.details_of}"
         found.append((f"Confusion{of}{when}", findings.matrices(run)))
         found.append((f"Classes{of}{when}", findings.classes(run)))
@@ -54,13 +54,15 @@ def _sections(runs: Sequence[Run]) -> list[tuple[str, str]]:
         found.append(("Time", tables.timings(runs)))
     if any(run.facts for run in runs):
         found.append(("Environment", tables.comparison(runs, [tables.environment(run) for run in runs])))
+    models = {run.name: tables.text(run.facts["model"]) for run in runs if run.facts.get("model")}
+    if len(set(models.values())) == 1 < len(runs) == len(models):
+        models = {"all runs": models[runs[0].name]}
+    for name, model in models.items():
+        found.append((f"Model{'' if len(runs) == 1 else f' of {name}'}", f"<pre>{model}</pre>"))
     for run in runs:
-        of = f"{'' if len(runs) == 1 else f' of {run.name}'}"
-        if run.facts.get("model"):
-            found.append((f"Model{of}", f"<pre>{tables.text(run.facts['model'])}</pre>"))
         if run.epochs:
             inside = f"<details><summary>{len(run.epochs)} epochs</summary>{tables.epochs(run)}</details>"
-            found.append((f"Epochs{of}", inside))
+            found.append((f"Epochs{'' if len(runs) == 1 else f' of {run.name}'}", inside))
     return [(name, inside) for name, inside in found if inside]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from wgpu_nn.errors import RecordError
 from wgpu_nn.train import read_log
 
+NUMBERS = "fiub"  # NumPy's kinds of them
 Split = str
 SPLITS: tuple[Split, ...] = ("valid", "train")  # as they are preferred
 Line = Mapping[str, Any]
@@ -84,11 +85,16 @@ class Run:
         return None
 
     @property
-    def best_epoch(self) -> int | None:
-        """The best epoch by the number that the run was monitored by, else by its loss."""
+    def monitor(self) -> str:
+        """The name of the number that says which epoch is best, the loss if the run does not say or has no such number."""
         monitor = self.facts.get("monitor")
         name = cast(Mapping[str, Any], monitor).get("name") if isinstance(monitor, dict) else None
-        found = (self.best(name) if isinstance(name, str) else None) or self.best("loss")
+        return name if isinstance(name, str) and self.best(name) is not None else "loss"
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The best epoch by what the run was monitored by."""
+        found = self.best(self.monitor)
         return None if found is None else found[1]
 
 
@@ -121,6 +127,8 @@ def read_run(path: Path) -> Run:
             f"report: {path}: expected metrics.jsonl or run.json in it, got neither; is this the folder of a run?"
         )
     lines = read_log(log) if log.exists() else []
+    for at, line in enumerate(lines, start=1):
+        _check(log, at, line)
     run = Run(
         name=path.resolve().name,
         path=path,
@@ -142,6 +150,16 @@ def number(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     return float(value) if value in ("nan", "inf", "-inf") else None  # pyright: ignore[reportArgumentType]
+
+
+def _check(path: Path, at: int, line: Line) -> None:
+    """Raise RecordError for a line whose epoch, step or splits are not what they are in a run."""
+    counts = all(type(line[name]) is int for name in ("epoch", "step"))
+    if not counts or not all(isinstance(line.get(split, {}), dict) for split in SPLITS):
+        raise RecordError(
+            f"report: {path}: line {at}: expected whole numbers for epoch and step, and objects for train and valid, got "
+            f"{json.dumps(line)[:80]}; mend or remove it"
+        )
 
 
 def _what(path: Path) -> str:
@@ -175,7 +193,8 @@ def _details(folder: Path, best: int | None) -> tuple[int | None, dict[str, np.n
     if not epochs:
         return None, {}
     epoch = best if best in epochs else epochs[-1]
-    return epoch, _arrays(folder / f"epoch-{epoch}.npz")
+    arrays = _arrays(folder / f"epoch-{epoch}.npz")
+    return epoch, {name: array for name, array in arrays.items() if array.dtype.kind in NUMBERS}
 
 
 def _samples(path: Path) -> Samples | None:
@@ -184,7 +203,8 @@ def _samples(path: Path) -> Samples | None:
     arrays = _arrays(path)
     names = ("inputs", "target", "predicted", "score")
     lengths = {len(arrays[name]) if arrays[name].ndim else -1 for name in names if name in arrays}
-    if not arrays.keys() >= set(names) or len(lengths) != 1 or -1 in lengths:
+    whole = arrays.keys() >= set(names) and len(lengths) == 1 and -1 not in lengths
+    if not whole or arrays["score"].dtype.kind not in NUMBERS:
         raise RecordError(
             f"report: {path}: expected inputs, target, predicted and score of as many items, got "
             f"{ ({name: list(a.shape) for name, a in arrays.items()}) }; remove it"

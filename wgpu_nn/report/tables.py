@@ -70,7 +70,7 @@ def comparison(runs: Sequence[Run], found: Sequence[Mapping[str, Any]]) -> str:
     same = [n for n in names if n not in differ]
     parts = [table(head, rows(differ), numbers=False) if differ else '<p class="soft">No difference.</p>']
     if same:
-        inside = table(head[:2], [row[:2] for row in rows(same)], numbers=False).replace(head[1], "all runs", 1)
+        inside = table(["", "all runs"], [row[:2] for row in rows(same)], numbers=False)
         parts.append(f"<details><summary>{len(same)} that are equal</summary>{inside}</details>")
     return "".join(parts)
 
@@ -83,15 +83,10 @@ def card(run: Run) -> str:
         parts.append(f'<p class="message {state}">{text(run.facts["message"])}</p>')
     done, planned = len(run.epochs), run.facts.get("epochs")
     parts.append(f"<p>{done}{f' of {text(planned)}' if planned else ''} epochs, {_steps(run):,} steps{_took(run)}</p>")
-    best = run.best_epoch
+    best = run.best(run.monitor)
     if best is not None:
-        line = next(e for e in run.epochs if e["epoch"] == best)
-        said = ", ".join(
-            f"{html.escape(f'{split} {name}')} {value_text(number(value))}"
-            for split in SPLITS
-            for name, value in line.get(split, {}).items()
-        )
-        parts.append(f"<p>Best epoch {best}: {said}</p>")
+        name = run.monitor.removeprefix(f"{best[0]}.")
+        parts.append(f"<p>Best epoch {best[1]}: {html.escape(f'{best[0]} {name}')} {value_text(best[2])}</p>")
     parts.append(f'<p class="soft">{_times(run)}</p>')
     parts.append(f'<p class="soft message">{html.escape(str(run.path))}</p>')
     return f'<div class="card">{"".join(parts)}</div>'
@@ -128,7 +123,7 @@ def timings(runs: Sequence[Run]) -> str:
                 f"{sum(seconds):,.2f}" if seconds else MISSING,
                 f"{sum(seconds) / len(seconds):,.3f}" if seconds else MISSING,
                 f"{sorted(items)[len(items) // 2]:,.0f}" if items else MISSING,
-                f"{launches[-1]:g}" if launches else MISSING,
+                f"{launches[-1]:.4g}" if launches else MISSING,
                 f"{max(memory) / 2**20:,.1f}" if memory else MISSING,
             ]
         )
