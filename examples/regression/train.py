@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
 from typing import ClassVar
@@ -61,7 +62,7 @@ class ForecastConfig(Config):
 
     def init(self, device: Device) -> Forecast:
         sizes = (1, self.hidden, self.hidden, 2)
-        first, second, last = (LinearConfig(a, b).init(device) for a, b in zip(sizes, sizes[1:]))
+        first, second, last = (LinearConfig(a, b).init(device) for a, b in pairwise(sizes))
         return Forecast(first=first, second=second, last=last, activation=Gelu())
 
 
@@ -114,7 +115,9 @@ def draw(path: Path, learner: Learner, speed: np.ndarray, power: np.ndarray) -> 
         left.scatter(speed[:800, 0], power[:800], s=7, color="#8a8f98", alpha=0.6, linewidths=0, label="test data")
         mean, sigma = curve[:, 0], np.exp(curve[:, 1] / 2)
         for z, alpha, label in ((1.645, 0.16, "90%"), (0.674, 0.28, "50%")):
-            left.fill_between(x[:, 0], mean - z * sigma, mean + z * sigma, alpha=alpha, linewidth=0, label=label)
+            left.fill_between(
+                x[:, 0], mean - z * sigma, mean + z * sigma, color="#2563eb", alpha=alpha, linewidth=0, label=label
+            )
         left.plot(x[:, 0], mean, label="mean")
         left.set(title="Mean and intervals", xlabel="wind speed, m/s", ylabel="power, MW", ylim=(-0.4, 2.7))
         left.legend(loc="upper left")
@@ -123,7 +126,7 @@ def draw(path: Path, learner: Learner, speed: np.ndarray, power: np.ndarray) -> 
         found = [float((z < NormalDist().inv_cdf((1 + level) / 2)).mean()) for level in LEVELS]
         right.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1.2, linestyle="--", label="as it should be")
         right.plot(LEVELS, found, marker="o", label="of 2,000 test data")
-        right.set(title="Calibration", xlabel="interval of", ylabel="holds", aspect="equal", xlim=(0, 1), ylim=(0, 1))
+        right.set(title="Calibration", xlabel="interval of", ylabel="holds", xlim=(0, 1), ylim=(0, 1))
         for axis in (right.xaxis, right.yaxis):
             axis.set_major_formatter(lambda share, _: f"{share:.0%}")
         right.legend(loc="upper left", fontsize=9)

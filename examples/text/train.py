@@ -121,7 +121,7 @@ def draw(path: Path, texts: list[str], labels: np.ndarray, scores: np.ndarray, w
         path, (12, 4.6), f"{(guesses == labels).mean():.1%} of {len(labels)} messages are in their queue"
     ) as page:
         left, right = page.subplots(1, 2, width_ratios=(1, 2.3))
-        left.imshow(matrix, cmap="Blues")
+        left.imshow(matrix, cmap="Blues", aspect="auto")
         for (i, j), count in np.ndenumerate(matrix):
             colour = "white" if count > matrix.max() / 2 else "#1f2430"
             left.text(j, i, str(count), ha="center", va="center", color=colour)
@@ -132,8 +132,10 @@ def draw(path: Path, texts: list[str], labels: np.ndarray, scores: np.ndarray, w
 
         right.set(title="What the words count for", xlim=(0, 1), ylim=(0, 1))
         right.set_axis_off()
-        chosen = [int(np.flatnonzero((labels == k) & (guesses == k))[i]) for i in (0, 1) for k in range(len(QUEUES))
-                  if ((labels == k) & (guesses == k)).sum() > i]  # fmt: skip
+        right_ones = [np.flatnonzero((labels == k) & (guesses == k)) for k in range(len(QUEUES))]
+        chosen = [int(found[turn]) for turn in (0, 1) for found in right_ones if len(found) > turn]
+        page.draw_without_rendering()  # words are measured below: from here on the axes stay where they are
+        page.set_layout_engine("none")
         for row, i in enumerate(chosen):
             shaded(right, 0.97 - row / 8, QUEUES[guesses[i]], texts[i].split()[:LENGTH], weights[i])
 

@@ -2,7 +2,7 @@
 
 python examples/vae/train.py
 
-The encoder gives a normal distribution over codes of 12 numbers, the decoder makes a digit of a code. The loss is what
+The encoder gives a normal distribution over codes of 8 numbers, the decoder makes a digit of a code. The loss is what
 the decoder gets wrong, plus how far the codes are from N(0, 1): so that a code drawn from N(0, 1) becomes a digit too.
 """
 
@@ -50,7 +50,7 @@ class Vae(Module):
 
 
 class VaeConfig(Config):
-    code: int = 12
+    code: int = 8
     hidden: int = 256
 
     def init(self, device: Device) -> Vae:
@@ -93,22 +93,22 @@ def train(args: argparse.Namespace) -> None:
     print(f"test: {measured['loss']:.1f} nats an image, {measured['divergence']:.1f} of them in the code")
 
     rng = np.random.default_rng(3)
-    drawn = rng.standard_normal((5 * 14, VaeConfig().code))
+    drawn = rng.standard_normal((4 * 14, VaeConfig().code))
     samples = model.valid().decode(tensor(drawn, device)).sigmoid().numpy()
     draw(args.out / "picture.png", flat_test[:14], learner.predict(flat_test[:14]), samples)
 
 
 def draw(path: Path, images: np.ndarray, again: np.ndarray, samples: np.ndarray) -> None:
     """Draw test digits, what became of them, and digits that nobody wrote."""
-    with canvas(path, (9, 5.4)) as page:
-        above, below = page.subfigures(2, 1, height_ratios=(2.7, 5.5))
+    with canvas(path, (9, 4.6)) as page:
+        above, below = page.subfigures(2, 1, height_ratios=(2.7, 4.6))
         for part, title, rows in (
-            (above, "Test digits, and what is left of them in 12 numbers", np.concatenate([images, again])),
+            (above, "Test digits, and what is left of them in 8 numbers", np.concatenate([images, again])),
             (below, "Digits that nobody wrote: codes drawn from N(0, 1)", samples),
         ):
             part.suptitle(title, x=0.012, ha="left", fontweight="bold")
             for axes, image in zip(part.subplots(len(rows) // 14, 14).flat, rows):
-                axes.imshow(image.reshape(28, 28), cmap="gray_r", vmin=0, vmax=1)
+                axes.imshow(image.reshape(28, 28), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
                 axes.set_axis_off()
 
 
