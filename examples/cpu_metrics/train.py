@@ -55,9 +55,9 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 class OnGpu(Callback):
     """Measures the same metrics on the GPU after each epoch, with a Meter, as a loop of one's own does."""
 
-    def __init__(self, metrics: list[Metric], images: np.ndarray, targets: np.ndarray, device: Device) -> None:
+    def __init__(self, metrics: list[Metric], images: Tensor, targets: Tensor) -> None:
         self.meters = [Meter(metric) for metric in metrics]
-        self.images, self.targets = tensor(images, device), tensor(targets, device)
+        self.images, self.targets = images, targets
         self.found: list[list[float]] = []
 
     def on_epoch(self, session: Session, record: EpochRecord) -> None:
@@ -80,7 +80,7 @@ def train(args: argparse.Namespace) -> None:
     gpu.seed(1)
     model = DetectorConfig().init(gpu.autodiff())
     metrics: list[Metric] = [AUROC(), AveragePrecision()]
-    beside = OnGpu(metrics, *test_set.arrays, gpu)
+    beside = OnGpu(metrics, tensor(test_set.arrays[0], gpu), tensor(test_set.labels, gpu))
     learner = Learner(
         model, AdamConfig().init(), binary_cross_entropy, metrics, valid_device=cpu, callbacks=[beside], monitor="auroc"
     )

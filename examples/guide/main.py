@@ -135,9 +135,10 @@ assert there.half().dtype == float16
 # --- 5. Gradients ------------------------------------------------------------------------------------------------------
 # device.autodiff() is the same device with a tape: what is computed there can be differentiated. Gradients are a value
 # that backward() returns. Nothing accumulates in parameters, and nothing has to be set to zero.
-model = model.to_device(gpu.autodiff())
+training = gpu.autodiff()
+model = model.to_device(training)
 loss = CrossEntropyLossConfig().init()
-cost = loss.forward(model.forward(tensor(images, model.device)), tensor([3, 1], model.device))
+cost = loss.forward(model.forward(tensor(images, training)), tensor([3, 1], training))
 grads = cost.backward()
 print(
     f"{len(grads)} gradients; the largest of conv1's weights: {grads[model.conv1.weight.value].abs().max().item():.2e}\n"
@@ -170,7 +171,7 @@ def accuracy() -> float:
 
 
 for epoch in range(epochs):
-    costs = [step(images, labels) for images, labels in DeviceLoader(train_data, model.device).epoch(epoch)]
+    costs = [step(images, labels) for images, labels in DeviceLoader(train_data, training).epoch(epoch)]
     # Reading a number waits for the device: once an epoch is enough.
     print(f"epoch {epoch + 1}: loss {costs[-1].item():.4f}, {accuracy():.2%} of the test digits are right")
 

@@ -23,7 +23,8 @@ args = parser.parse_args()
 n, epochs = (640, 2) if args.short else (9000, 6)
 digits = load_mnist(Path(__file__).parents[1] / "mnist" / "mnist10k.npz")
 train, test = (DataLoader(ArrayDataset(x[:n] / 255, y[:n]), 64, shuffle=True, seed=1) for x, y in digits)
-model = ModelConfig(num_classes=10, hidden_size=128).init(Device().autodiff())
+device = Device()
+model = ModelConfig(num_classes=10, hidden_size=128).init(device.autodiff())
 optimizer, loss, history = AdamConfig().init(), CrossEntropyLossConfig().init(), []
 
 
@@ -35,8 +36,8 @@ def step(images: Tensor, labels: Tensor) -> Tensor:
 
 
 for epoch in range(epochs):
-    costs = [step(x, y) for x, y in DeviceLoader(train, model.device).epoch(epoch)]
-    right = [(model.valid().forward(x).argmax(1) == y).float().mean() for x, y in DeviceLoader(test, Device()).epoch(0)]
+    costs = [step(x, y) for x, y in DeviceLoader(train, device.autodiff()).epoch(epoch)]
+    right = [(model.valid().forward(x).argmax(1) == y).float().mean() for x, y in DeviceLoader(test, device).epoch(0)]
     history.append([stack(costs).mean().item(), stack(right).mean().item()])
     print(f"epoch {epoch + 1}: loss {history[-1][0]:.4f}, accuracy {history[-1][1]:.2%}")
 with canvas(args.out / "picture.png", title="Digits in a loop of 30 lines") as page:
