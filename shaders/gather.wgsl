@@ -1,5 +1,6 @@
 // One invocation copies the element, or the four neighbours, that its index names; an index out of range gives `missing()`.
-// needs: WORKGROUP, items, limit, axis_stride, locate, missing
+// What another launch holds of a source in parts, it leaves alone.
+// needs: WORKGROUP, items, limit, first, held, axis_stride, locate, missing
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -16,7 +17,10 @@ fn main(
     let k = u32(select(named, named + i32(limit()), named < 0));
     var value = missing();
     if (k < limit()) {
-        value = source[place.source + k * axis_stride()];
+        if (k - first() >= held()) {
+            return;
+        }
+        value = source[place.source + (k - first()) * axis_stride()];
     }
     out[i] = value;
 }

@@ -1,5 +1,5 @@
-// One invocation adds one whole number to its target: sums of these are the same in any order.
-// needs: WORKGROUP, items, limit, axis_stride, locate
+// One invocation adds one number to its target, in any order: sums of whole numbers are the same in all of them.
+// needs: WORKGROUP, items, limit, axis_stride, locate, add
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -15,6 +15,6 @@ fn main(
     let named = index[place.index];
     let k = u32(select(named, named + i32(limit()), named < 0));
     if (k < limit()) {
-        atomicAdd(&out[place.out + k * axis_stride()], source[place.source]);
+        add(place.out + k * axis_stride(), source[place.source]);
     }
 }

@@ -1,8 +1,8 @@
 // One workgroup adds up what its share of the senders sends to each target, and then adds these sums to the targets: senders
 // to few targets would wait for each other's atomics on the result.
-// needs: WORKGROUP, LIMIT, items, share, limit, axis_stride, locate
+// needs: WORKGROUP, LIMIT, Word, items, share, limit, axis_stride, locate, add, add_here, number
 
-var<workgroup> sums: array<atomic<i32>, LIMIT>;
+var<workgroup> sums: array<atomic<Word>, LIMIT>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -12,7 +12,7 @@ fn main(
 ) {
     let first = (group.x + group.y * groups.x) * share();
     for (var k = local; k < limit(); k += WORKGROUP) {
-        atomicStore(&sums[k], 0);
+        atomicStore(&sums[k], Word(0));
     }
     workgroupBarrier();
     for (var i = first + local; i < min(first + share(), items()); i += WORKGROUP) {
@@ -20,14 +20,14 @@ fn main(
         let named = index[place.index];
         let k = u32(select(named, named + i32(limit()), named < 0));
         if (k < limit()) {
-            atomicAdd(&sums[k], source[place.source]);
+            add_here(k, source[place.source]);
         }
     }
     workgroupBarrier();
     for (var k = local; k < limit(); k += WORKGROUP) {
         let sum = atomicLoad(&sums[k]);
-        if (sum != 0) {
-            atomicAdd(&out[locate(0u).out + k * axis_stride()], sum);
+        if (sum != Word(0)) {
+            add(locate(0u).out + k * axis_stride(), number(sum));
         }
     }
 }

@@ -9,11 +9,12 @@ from tests.cases import CASES, VIEWS, Arg, Case
 from wgpu_nn.backends.wgpu import execute
 from wgpu_nn.dtype import F32, DType, Float, Kind
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.graph.plan import Slot
 from wgpu_nn.kernels import Grid, Target, Template, View, Words, whole
 from wgpu_nn.kernels.peak import run_peak
 from wgpu_nn.kernels.plan import Candidate, Task
 from wgpu_nn.ops import DEFAULT_DTYPES, infer
-from wgpu_nn.shape import Shape
+from wgpu_nn.shape import Shape, size
 
 TARGETS = {
     "software": Target(software=True, invocations=256, storage=16384),
@@ -31,7 +32,7 @@ class Plans:
         self.constant: list[Kernel] = []
 
     def empty(self, shape: Shape, dtype: DType) -> View:
-        return whole(shape, dtype, object())
+        return whole(shape, dtype, Slot("temp", 4 * size(shape)))
 
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         kernel = template(key, None)

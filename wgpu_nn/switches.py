@@ -71,6 +71,16 @@ capture = Switch("WGPU_NN_CAPTURE", True, "captured functions are traced and rep
 fusion = Switch(
     "WGPU_NN_FUSION", True, "captured functions are fused; off, they launch op by op and equal eager mode bit for bit"
 )
+deterministic = Switch(
+    "WGPU_NN_DETERMINISTIC",
+    True,
+    "sums are added up in the same order each time; off, scatter-adds of Floats, and so gradients of gathers, take atomics",
+)
+limits = Choice(
+    "WGPU_NN_LIMITS",
+    {"adapter": "all that the adapter offers", "default": "no better than every WebGPU device has"},
+    "the limits that devices are opened with",
+)
 half_sums = Switch(
     "WGPU_NN_HALF_SUMS",
     False,

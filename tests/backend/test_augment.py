@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from wgpu_nn import Device, Tensor, rand, tensor
+from wgpu_nn.dtype import float16
 from wgpu_nn.errors import ConfigError, KindError, ShapeError
 from wgpu_nn.nn import (
     CutMixConfig,
@@ -72,6 +73,18 @@ def test_nothing_changes_at_rest(config: Any, cpu: Device) -> None:
 @pytest.mark.parametrize("shape", [(3, 7, 5), (2, 1, 1, 1), (0, 2, 7, 5), (1, 2, 3, 6, 4)])
 def test_any_shape_of_images_is_kept(config: Any, shape: tuple[int, ...], cpu: Device) -> None:
     assert augmented(config, cpu, np.ones(shape, np.float32)).shape == shape
+
+
+@pytest.mark.parametrize("config", IMAGES, ids=name)
+def test_halves_stay_halves_and_are_moved_to_the_same_places(config: Any, cpu: Device) -> None:
+    x = np.random.default_rng(4).random((3, 1, 70, 60)).astype(np.float16)
+    half = Device("numpy", float_dtype=float16)
+    half.seed(3)
+    out = config.init().forward(tensor(x, half.autodiff()))
+    assert out.dtype == float16
+    if name(config) not in ("RandomFlipConfig", "RandomEraseConfig"):  # these toss coins of a half's bits
+        want = augmented(config, cpu, x.astype(np.float32))
+        np.testing.assert_allclose(out.numpy(), want, atol=2**-10)  # rounded where it is stored
 
 
 def test_flips_turn_some_images_and_no_others(cpu: Device) -> None:

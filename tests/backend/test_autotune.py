@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.candidates import every_candidate
 from tests.conftest import PORTABLE
 from wgpu_nn import Device, switches, tensor
 from wgpu_nn.backends.choices import Choices
@@ -224,28 +225,6 @@ def test_rounding_agrees_and_a_lost_product_does_not(rng: np.random.Generator) -
 @pytest.fixture(params=["software", "gpu"])
 def device(request: pytest.FixtureRequest, gpu: Gpu) -> Device:
     return Device.of(Wgpu(gpu, Target(software=request.param == "software", **PORTABLE), tuned=True))
-
-
-class Forced:
-    """Takes the candidate of a number, or the last before it, and notes how many there were."""
-
-    def __init__(self, number: int) -> None:
-        self.number, self.names = number, list[str]()
-
-    def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
-        chosen = min(self.number, len(candidates) - 1)
-        self.names.append(candidates[chosen].name)
-        self.count = len(candidates)
-        return chosen
-
-
-def every_candidate(device: Device) -> Iterator[Forced]:
-    """Yield a chooser for each candidate of what is then captured."""
-    number, count = 0, 1
-    while number < count:
-        device.root.tuner = forced = Forced(number)  # pyright: ignore[reportAttributeAccessIssue]
-        yield forced
-        number, count = number + 1, forced.count
 
 
 @pytest.mark.parametrize("shape", [(60, 520, 65), (3, 1030, 8), (64, 256, 64)], ids=str)

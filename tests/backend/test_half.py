@@ -189,6 +189,10 @@ def test_kernels_of_f32_know_nothing_of_halves(gpu_device: Device) -> None:
 
 
 # --- gradients and capture ---------------------------------------------------------------------------------------------
+class Layers(Module):
+    parts: list[layers.Linear]
+
+
 class Net(Module):
     conv: layers.Conv2d
     norm: layers.BatchNorm
@@ -269,6 +273,53 @@ def test_training_in_halves_follows_that_in_floats(mode: str, gpu_device: Device
     stored = float16 if mode == "half" else float32
     assert {p.value.dtype for m in (net, same) for p in m.params()} == {stored}
     assert scale.value.item() == (2.0**15 if mode == "half" else 2.0**17)
+
+
+def test_a_captured_step_that_overflows_changes_nothing_but_the_scale(gpu_device: Device) -> None:
+    device = gpu_device.autodiff()
+    model = layers.LinearConfig(d_input=3, d_output=2).init(device)
+    optimizer, scale = AdamConfig(lr=0.1).init(), LossScale(device, initial=64.0, interval=3)
+
+    @capture(state=[model, optimizer, *scale.cells()])
+    def step(x: Tensor) -> Tensor:
+        cost = working_copy(model).forward(x.half()).float().sum()
+        return scale.step(optimizer, model, scale.scaled(cost).backward())
+
+    good, bad = (tensor([[1.0, 2.0, v]], device) for v in (3.0, float("inf")))
+    assert step(good).item() and step(good).item()
+    cells = [*model.params(), *optimizer.cells()]
+    before = [c.value.numpy() for c in cells]
+    assert not step(bad).item() and scale.value.item() == 32.0
+    for cell, old in zip(cells, before, strict=True):
+        np.testing.assert_array_equal(cell.value.numpy(), old)
+    assert step(good).item() and not np.array_equal(cells[0].value.numpy(), before[0])
+
+
+def test_an_optimizer_updates_all_halves_in_one_launch(gpu_device: Device) -> None:
+    device = gpu_device.autodiff()
+
+    def launches(dtype: Any, width: int) -> int:
+        model = [layers.LinearConfig(d_input=3, d_output=n).init(device).to_dtype(dtype) for n in range(2, 2 + width)]
+        tree = Layers(model)
+        optimizer, x = AdamConfig().init(), tensor(np.ones((4, 3)), device, dtype=dtype)
+
+        def step(x: Tensor) -> None:
+            total = model[0].forward(x).float().sum()
+            for layer in model[1:]:
+                total = total + layer.forward(x).float().sum()
+            optimizer.step(tree, total.backward())
+
+        run = capture(state=[tree, optimizer])(step)
+        run(x)
+        run(x)
+        device.sync()
+        before = device.gpu.counts.copy()
+        run(x)
+        device.sync()
+        return device.gpu.counts.since(before).launches
+
+    # Three more layers cost what they cost in f32: none of it is the optimizer's.
+    assert launches(float16, 5) - launches(float16, 2) == launches(float32, 5) - launches(float32, 2)
 
 
 def test_a_captured_chain_rounds_where_it_stores_and_where_it_is_told_to(any_storage: Device) -> None:

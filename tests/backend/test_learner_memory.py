@@ -105,3 +105,21 @@ def test_a_captured_step_with_accumulation_launches_no_more_in_later_epochs(gpu_
     made = trial(gpu_device, tmp_path, accumulate=4)
     history = made.fit(3).history
     assert history[2].launches_per_step == history[1].launches_per_step
+
+
+def test_half_precision_learns_and_resumes_bit_for_bit(gpu_device: Device, tmp_path: Path):
+    def made(run: str) -> Trial:
+        return trial(gpu_device, tmp_path / run, precision="f16", accumulate=2)
+
+    whole, half = made("whole"), made("half")
+    history = whole.fit(4).history
+    assert history[-1].valid["accuracy"] > 0.6 and history[-1].valid["loss"] < 0.8 * history[0].train["loss"]
+    half.fit(2)
+    resumed = made("half")
+    resumed.fit(4, resume=True)
+    assert resumed.weights() == whole.weights()
+    exact = trial(gpu_device, tmp_path / "exact", accumulate=2)
+    exact.fit(4)
+    weight, reference = (t.model.state()["weight"].numpy() for t in (whole, exact))
+    np.testing.assert_allclose(weight, reference, atol=0.02)  # halves have eleven bits
+    assert not np.array_equal(weight, reference)

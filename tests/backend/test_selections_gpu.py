@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.case import f32
-from wgpu_nn import Device, Tensor, tensor
+from wgpu_nn import Device, Tensor, switches, tensor
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.train.capture import capture
 
@@ -144,3 +144,42 @@ def test_scattered_sums_of_many_senders_to_few_targets(senders: int, device: Dev
     first, second = (table.scatter_add(0, spread, tensor(x, device)).numpy() for _ in range(2))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, want, atol=2e-3)
+
+
+@pytest.mark.parametrize("columns", [1, 70])
+@pytest.mark.parametrize("captured", [False, True])
+def test_sums_in_any_order_on_request_are_those_in_a_fixed_one(
+    columns: int, captured: bool, device: Device, rng: np.random.Generator
+) -> None:
+    senders = 5003
+    index = np.minimum(rng.integers(-400, 400, senders), 50)  # many to the same
+    x = rng.standard_normal((senders, columns)).astype(np.float32)
+    x[index == 7] = np.nan
+    want = np.zeros((400, columns))
+    np.add.at(want, index, x.astype(np.float64))
+
+    def send(table: Tensor, index: Tensor, x: Tensor) -> Tensor:
+        return table.scatter_add(0, index.reshape(senders, 1).expand(senders, columns), x)
+
+    given = [tensor(v, device) for v in (np.zeros((400, columns), np.float32), index, x)]
+    run = capture(send) if captured else send
+    fixed = run(*given)
+    device.sync()
+    with switches.deterministic.set(False):
+        before = device.gpu.counts.copy()
+        free = run(*given)
+        device.sync()
+        assert device.gpu.counts.since(before).launches <= 3, "no sort"
+    for got in (fixed, free):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=2e-3)  # thousands of sums near 40, in f32
+
+
+def test_a_gather_has_its_gradient_in_any_order_on_request(device: Device, rng: np.random.Generator) -> None:
+    x, index = rng.standard_normal((50, 8)).astype(np.float32), rng.integers(0, 50, 3000).astype(np.int32)
+    want = np.bincount(index, minlength=50)[:, None] * 2.0 * x
+    with switches.deterministic.set(False):
+        w = tensor(x, device.autodiff()).require_grad()
+        picked = w.index_select(0, tensor(index, device.autodiff()))
+        grads = picked.square().sum().backward()
+        found = grads[w].numpy()
+    np.testing.assert_allclose(found, want, rtol=1e-4)

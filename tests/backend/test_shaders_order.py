@@ -233,7 +233,13 @@ def test_sorted_senders_are_added_up_in_blocks_and_then_by_target(gpu: Gpu) -> N
 def test_whole_numbers_are_added_in_any_order(file: str, gpu: Gpu) -> None:
     index, source = i32([1, -1, 1, 9, 0, 3, -5, 2**31 - 1]), i32([1, 2, 3, 4, 5, 6, 7, 8])
     text = """struct Place { index: u32, source: u32, out: u32 }
-    fn locate(i: u32) -> Place { return Place(i, i, 1u); }"""
+    fn locate(i: u32) -> Place { return Place(i, i, 1u); }
+    fn add(at: u32, value: i32) { atomicAdd(&out[at], value); }"""
+    if file == "scatter_count_tile":
+        text += """
+        alias Word = i32;
+        fn add_here(at: u32, value: i32) { atomicAdd(&sums[at], value); }
+        fn number(sum: Word) -> i32 { return sum; }"""
     more = {"share": 3} if file == "scatter_count_tile" else {}
     out = run(
         gpu,

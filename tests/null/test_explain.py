@@ -103,6 +103,34 @@ def test_workgroup_sizes_are_products() -> None:
     assert explain.workgroup_of(code) == ("SIDE * SIDE, 2u", 128)
 
 
+@pytest.mark.parametrize("op", ["matmul", "sum", "softmax"])
+def test_what_variants_there_are_and_which_is_taken_stands_above_the_launches(op: str) -> None:
+    from wgpu_nn import switches
+
+    asked = explain.asked_of(op, [1024, 512, 640] if op == "matmul" else [1024, 2048], [-1])
+    target, title = explain.target_of("gpu")
+
+    def shown(known: explain.Known) -> str:
+        lines = explain.explain(asked, target, title, eager=False, wgsl=False, known=known)
+        text = " ".join(" ".join(lines).split())
+        return text[text.index("choice: ") : text.index(" 1. ")]
+
+    def known(key: str) -> str:
+        assert key.split()[0] == {"matmul": "matmul", "sum": "reduce", "softmax": "rows"}[op]
+        return last
+
+    by_rule = shown(lambda key: None)
+    found = re.fullmatch(r"choice: \w+: (.+), by rule, of (\d+): (.+)", by_rule)
+    assert found is not None
+    first, names = found[1], found[3].split("; ")
+    last = names[-1]
+    assert first == names[0] != last and len(names) == int(found[2])
+    with switches.autotune.set("off"):
+        assert f"{first}, by rule (measured: {last}, which WGPU_NN_AUTOTUNE=on takes)" in shown(known)
+    with switches.autotune.set("on"):
+        assert f": {last}, as measured on this adapter" in shown(known)
+
+
 def test_operands_in_halves_are_explained_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "add", "5", "70", "--half", "--adapter", "gpu"]) == 0
     shown = capsys.readouterr().out

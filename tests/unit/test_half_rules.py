@@ -128,6 +128,14 @@ def test_gradients_have_the_element_type_of_what_they_belong_to() -> None:
     assert grads[x].tolist() == [3.0, 4.0] and grads[w].tolist() == [1.0, 2.0]
 
 
+def test_the_norm_of_halves_does_not_overflow() -> None:
+    x = half([300.0, 400.0], CPU.autodiff()).require_grad()
+    grads = (x * x).sum().backward()
+    assert grads.norm().item() == 1000.0
+    clipped = grads.clip_norm(10.0)[x]
+    assert clipped.dtype == float16 and clipped.tolist() == [6.0, 8.0]
+
+
 def test_a_cell_keeps_its_element_type() -> None:
     p = Param(half([1.0, 2.0]))
     p.value = tensor([0.1, 0.2], CPU)

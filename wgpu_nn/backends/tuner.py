@@ -177,7 +177,7 @@ class Tuner:
         with self._lock:
             if self._choices is None:
                 self._choices = self._open()
-            key, names = self._key(task), [c.name for c in candidates]
+            key, names = remembered_by(task, self._target), [c.name for c in candidates]
             known = self._choices.get(key) if mode == "on" or key in self._measured else None
             if known in names:
                 return names.index(known)
@@ -195,16 +195,6 @@ class Tuner:
             self._measured.add(key)
             self._choices.keep(key, names[best])
             return best
-
-    def _key(self, task: Task) -> str:
-        t = self._target
-        kind = "software" if t.software else f"gpu {t.invocations} {t.storage}"
-        trust = ", checked" if switches.checked_shaders else ""
-        halves = [str(n) for n, v in enumerate((*task.reads, *task.writes)) if v.dtype.nbytes == 2]
-        stored_so = f", f16 {' '.join(halves)}" if halves else ""
-        return (
-            f"{task.family} {' x '.join(str(bucket(n)) for n in task.sizes)}, {task.traits}, {kind}{trust}{stored_so}"
-        )
 
     def _measure(self, key: str, task: Task, candidates: Sequence[Candidate]) -> int:
         """Return the index of the best candidate."""
@@ -282,6 +272,15 @@ class Tuner:
         if taken > 0:  # some drivers' timestamps go astray now and then
             trial.best = min(trial.best, taken)
         return taken
+
+
+def remembered_by(task: Task, target: Target) -> str:
+    """Return what the choice for a task is remembered by."""
+    kind = "software" if target.software else f"gpu {target.invocations} {target.storage}"
+    trust = ", checked" if switches.checked_shaders else ""
+    halves = [str(n) for n, v in enumerate((*task.reads, *task.writes)) if v.dtype.nbytes == 2]
+    stored_so = f", f16 {' '.join(halves)}" if halves else ""
+    return f"{task.family} {' x '.join(str(bucket(n)) for n in task.sizes)}, {task.traits}, {kind}{trust}{stored_so}"
 
 
 def bucket(n: int) -> int:

@@ -15,8 +15,8 @@ from wgpu_nn.backends.choices import known_choices
 from wgpu_nn.backends.tuner import Tuner
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
 from wgpu_nn.errors import CaptureError, KindError
-from wgpu_nn.gpu import Gpu, Landing
-from wgpu_nn.kernels import PLANNERS, Grid, Input, Target, Template, View, Words, contiguous, whole
+from wgpu_nn.gpu import Gpu, Landing, bindable
+from wgpu_nn.kernels import Grid, Input, Target, Template, View, Words, contiguous, plan_op, whole
 from wgpu_nn.kernels.plan import Candidate, Task
 from wgpu_nn.kernels.storage import stored
 from wgpu_nn.kernels.views import VIEWS
@@ -161,6 +161,7 @@ def target_from(software: bool, limits: Mapping[str, int], halves: bool = True) 
         invocations=min(limits["max-compute-invocations-per-workgroup"], limits["max-compute-workgroup-size-x"]),
         storage=limits["max-compute-workgroup-storage-size"],
         bindings=min(limits["max-storage-buffers-per-shader-stage"], 16),
+        binding=bindable(limits),
         halves=halves,
     )
 
@@ -171,5 +172,5 @@ def execute(site: Any, op: str, operands: Sequence[Input], attrs: Mapping[str, A
     if view is not None:
         return view(site, operands[0], **attrs)
     target = site.empty(out.shape, out.dtype)
-    PLANNERS[op](site, op, operands, attrs, target)
+    plan_op(site, op, operands, attrs, target)
     return target

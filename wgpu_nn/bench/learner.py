@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     images = rng.random((count, IMAGE, IMAGE), dtype=np.float32)
     labels = rng.integers(0, CLASSES, count)
     loops: list[Loop] = []
-    for title, metrics in (("loss", []), ("loss and accuracy", [Accuracy()])):
+    choices: list[tuple[str, list[Metric]]] = [("loss", []), ("loss and accuracy", [Accuracy()])]
+    for title, metrics in choices:
         report.progress(f"bench learner: {title}, {args.rounds} rounds")
         loops += compared(device, images, labels, metrics, args.batch, args.rounds, title)
     rows = [

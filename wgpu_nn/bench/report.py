@@ -120,9 +120,14 @@ def environment(device: Device) -> dict[str, Any]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where findings go, a plot among them."""
+    outputs(parser)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was found, as a PNG")
+
+
+def outputs(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say where findings go."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="save what was found, raw rounds and all")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was found, as a PNG")
     parser.add_argument("--table", action="store_true", help="print a short Markdown table, to be pasted into an issue")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 
-from wgpu_nn.bench import learner, ops, step
+from wgpu_nn.bench import accuracy, learner, ops, step
 from wgpu_nn.cli.command import Command
 
 BENCHMARKS: tuple[Command, ...] = (
@@ -34,6 +34,14 @@ BENCHMARKS: tuple[Command, ...] = (
             run=functools.partial(ops.run, b),
         )
         for b in ops.BENCHMARKS
+    ),
+    Command(
+        name="accuracy",
+        help="errors of elementary functions",
+        description="Measure the largest errors of elementary functions over all exponents of f32, in units in the last "
+        "place, on an adapter and on NumPy. It fails if one is beyond its documented bound.",
+        arguments=accuracy.arguments,
+        run=accuracy.run,
     ),
 )
 

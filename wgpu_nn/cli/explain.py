@@ -10,12 +10,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from wgpu_nn import switches
 from wgpu_nn.cli.command import Command
 from wgpu_nn.cli.info import size as nbytes
 from wgpu_nn.dtype import BOOL, F16, F32, DType
 from wgpu_nn.errors import AdapterError, ConfigError
 from wgpu_nn.ops import OPS, Category
 
+Known = Callable[[str], str | None]  # the name that was chosen for a task, by what it is remembered by
 Shapes = list[tuple[tuple[int, ...], DType]]
 CONV = "N C H W OUT KERNEL [PAD]"
 # The portable limits of WebGPU (spec section 3.6.2), which every adapter keeps.
@@ -125,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     if args.half:
         asked = replace(asked, operands=[(shape, F16 if dtype == F32 else dtype) for shape, dtype in asked.operands])
     target, title = target_of(args.adapter)
-    print("\n".join(explain(asked, target, title, args.eager, args.wgsl)))
+    print("\n".join(explain(asked, target, title, args.eager, args.wgsl, measured(args.adapter))))
     return 0
 
 
@@ -157,11 +159,25 @@ def target_of(wanted: str | None) -> tuple[Any, str]:
     return target_from(adapter.kind == "software", adapter.limits), str(adapter)
 
 
-def explain(asked: Asked, target: Any, title: str, eager: bool, wgsl: bool) -> list[str]:
-    """Return the lines that say what is launched, and why these kernels."""
+def measured(wanted: str | None) -> Known:
+    """Return what autotune remembers of an adapter; of a kind of adapters, nothing."""
+    from wgpu_nn.backends.choices import known_choices
+    from wgpu_nn.gpu import choose
+
+    return _nothing if wanted in ("software", "gpu") else known_choices(choose(wanted)[0]).get
+
+
+def _nothing(key: str) -> None:
+    return None
+
+
+def explain(asked: Asked, target: Any, title: str, eager: bool, wgsl: bool, known: Known = _nothing) -> list[str]:
+    """Return the lines that say what is launched, and why these kernels; ``known`` are choices that were measured."""
+    from wgpu_nn.backends.tuner import remembered_by
     from wgpu_nn.backends.wgpu import execute
     from wgpu_nn.graph.plan import StaticSite
     from wgpu_nn.kernels import Grid, Template, View, Words
+    from wgpu_nn.kernels.plan import Candidate, Task
     from wgpu_nn.kernels.source import sizes
     from wgpu_nn.ops import DEFAULT_DTYPES, infer
 
@@ -172,6 +188,17 @@ def explain(asked: Asked, target: Any, title: str, eager: bool, wgsl: bool) -> l
             keys.append((template, key, views))
             super().launch(template, key, words, views, grid)
 
+        def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
+            names = [c.name for c in candidates]
+            best = known(remembered_by(task, target))
+            n = names.index(best) if best in names and switches.autotune.value == "on" else 0
+            why = "as measured on this adapter" if n else "by rule"
+            if best in names[1:] and not n:
+                why += f" (measured: {best}, which WGPU_NN_AUTOTUNE=on takes)"
+            choices.append(f"{task.family}: {names[n]}, {why}, of {len(names)}: {'; '.join(names)}")
+            return n
+
+    choices: list[str] = []
     keys: list[tuple[Any, Any, Sequence[View]]] = []
     site = Site(target, tuned=not eager)
     operands = [site.empty(shape, dtype) for shape, dtype in asked.operands]
@@ -191,6 +218,8 @@ def explain(asked: Asked, target: Any, title: str, eager: bool, wgsl: bool) -> l
         *wrapped("", f"{asked.op} {shown} -> {out.dtype}{list(out.shape)}, {mode}"),
         *wrapped("", f"on {title}: {limits}"),
     ]
+    for choice in choices:
+        lines += wrapped("choice: ", choice)
     if not site.plan.dispatches:
         lines += ["", "nothing is launched: the result has no elements, or is a view"]
     for n, (dispatch, (template, key, views)) in enumerate(zip(site.plan.dispatches, keys, strict=True), start=1):

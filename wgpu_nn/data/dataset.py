@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, overload, runtime_checkable
 
 import numpy as np
 
@@ -30,6 +30,7 @@ __all__ = [
 Item: TypeAlias = tuple[np.ndarray, ...]
 Index: TypeAlias = "int | np.ndarray"
 Parts: TypeAlias = "float | Sequence[int]"
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 LABELS_AT_ONCE = 1024  # items read together where labels must be looked up
@@ -75,6 +76,8 @@ def in_memory(dataset: Dataset[Any]) -> bool:
 
 def labels_of(dataset: Dataset[Any]) -> np.ndarray:
     """Return what comes last in the items of ``dataset``, ``[len(dataset), ...]``: looked up, or read with the items."""
+    if isinstance(dataset, _Subset):
+        return labels_of(dataset.source)[dataset.indices]
     if isinstance(dataset, Labelled):
         return dataset.labels
     n = len(dataset)
@@ -157,10 +160,6 @@ class _Subset:
     def in_memory(self) -> bool:
         return in_memory(self.source)
 
-    @property
-    def labels(self) -> np.ndarray:
-        return labels_of(self.source)[self.indices]
-
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -215,6 +214,10 @@ class _MappedEach:
         return stacked([self.function(self.source[i]) for i in chosen.tolist()])
 
 
+@overload
+def mapped(dataset: Dataset[Item], function: Callable[[Item], Item]) -> Dataset[Item]: ...
+@overload
+def mapped(dataset: Dataset[Any], function: Callable[[Any], Any], each: bool) -> Dataset[Any]: ...
 def mapped(dataset: Dataset[Any], function: Callable[[Any], Any], each: bool = False) -> Dataset[Any]:
     """Return the items of ``dataset`` as ``function`` makes them: cast, scaled, standardised.
 
@@ -225,7 +228,7 @@ def mapped(dataset: Dataset[Any], function: Callable[[Any], Any], each: bool = F
     return _MappedEach(dataset, function) if each else _Mapped(dataset, function)
 
 
-def subset(dataset: Dataset[Any], indices: Sequence[int] | np.ndarray) -> Dataset[Any]:
+def subset(dataset: Dataset[T], indices: Sequence[int] | np.ndarray) -> Dataset[T]:
     """Return the items ``indices`` of ``dataset``, in that order, without a copy.
 
     Raises DataError for no index, and for indices that are not integers in 0 .. len(dataset) - 1.
@@ -243,9 +246,7 @@ def subset(dataset: Dataset[Any], indices: Sequence[int] | np.ndarray) -> Datase
     return _Subset(dataset, chosen.astype(np.int64))
 
 
-def split(
-    dataset: Dataset[Any], parts: Parts, seed: int, stratify: bool | np.ndarray = False
-) -> tuple[Dataset[Any], ...]:
+def split(dataset: Dataset[T], parts: Parts, seed: int, stratify: bool | np.ndarray = False) -> tuple[Dataset[T], ...]:
     """Shuffle ``dataset`` by ``seed`` and cut it: a fraction gives that part and the rest, counts give one part each.
 
     ``split(digits, 0.9, seed=0)`` and ``split(digits, [9000, 1000], seed=0)`` agree on 10,000 items. Counts may leave

@@ -64,7 +64,7 @@ def drawn(weights: Sequence[float] | np.ndarray, n: int, replace: bool, seed: in
         last = np.flatnonzero(w)[-1]  # rounding must not reach an item of no weight
         return np.minimum(np.searchsorted(ends, uniform * ends[-1], side="right"), last)
     uniform = ((_words(len(w), seed, *more) >> np.uint64(11)) + 1) * 2.0**-53  # in (0, 1]
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         keys = np.where(w > 0, np.log(uniform) / w, -np.inf)
     return np.argsort(-keys, kind="stable")[:n]
 

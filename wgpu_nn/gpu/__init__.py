@@ -4,6 +4,7 @@ from wgpu_nn.gpu.adapter import Adapter, adapters, choose
 from wgpu_nn.gpu.commands import Transfer, transfer
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
+from wgpu_nn.gpu.limits import beyond_binding, bindable
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
 from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.readback import Landing
@@ -26,6 +27,8 @@ __all__ = [
     "Submit",
     "Transfer",
     "adapters",
+    "beyond_binding",
+    "bindable",
     "choose",
     "transfer",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from wgpu_nn.errors import OutOfMemoryError
 from wgpu_nn.gpu.adapter import Adapter
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
+from wgpu_nn.gpu.limits import bindable, limits_of
 from wgpu_nn.gpu.pool import USAGE, Pool
 from wgpu_nn.gpu.stream import Stream
 
@@ -45,19 +46,18 @@ class Counts:
 class Gpu:
     """One device of one adapter with its pool, its pipelines and its command stream."""
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None) -> None:
+        """Open a device; ``limits``, by WebGPU's names, are lower than the adapter's where they are given."""
         self.adapter = adapter
         self.features = frozenset(f for f in FEATURES if f in adapter.raw.features)
         with device_errors(f"open {adapter}"):
             self.raw = adapter.raw.request_device_sync(
                 required_features=sorted(self.features),  # pyright: ignore[reportArgumentType]
-                required_limits=dict(adapter.raw.limits),
+                required_limits=limits_of(adapter.limits, limits),
             )
         self.limits = dict(self.raw.limits)
         self.counts = Counts()
-        by_name = ("max-storage-buffer-binding-size", "max-buffer-size")
-        limit = min(by_name, key=lambda name: self.limits[name])
-        self.pool = Pool(self._create_buffer, self.limits[limit], limit)
+        self.pool = Pool(self._create_buffer, self.limits["max-buffer-size"], bindable(self.limits))
         self._layouts: dict[tuple[str, bool], tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]] = {}
         self._pipelines: dict[tuple[Kernel, bool], wgpu.GPUComputePipeline] = {}
         self.stream = Stream(self)

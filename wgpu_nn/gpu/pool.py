@@ -34,16 +34,31 @@ class Buffer:
     That is safe while recorded launches still use the block, as whatever takes it next is recorded after them.
     """
 
-    __slots__ = ("__weakref__", "_give", "_lender", "block", "nbytes")
+    __slots__ = ("__weakref__", "_give", "_lender", "_window", "block", "nbytes")
 
     def __init__(
-        self, block: Block, nbytes: int, give: Callable[[Block], None] | None, lender: Buffer | None = None
+        self,
+        block: Block,
+        nbytes: int,
+        give: Callable[[Block], None] | None,
+        lender: Buffer | None = None,
+        window: tuple[int, int] | None = None,
     ) -> None:
         self.block, self.nbytes, self._give, self._lender = block, nbytes, give, lender
+        self._window = window
 
     def lend(self) -> Buffer:
         """Return another lease on the same block, which can be moved away from it alone."""
         return Buffer(self.block, self.nbytes, None, self)
+
+    def window(self, offset: int, nbytes: int) -> Buffer:
+        """Return a lease on part of the block, in bytes from this one's start: what a launch is to see of it."""
+        return Buffer(self.block, nbytes, None, self, (self.bound[0] + offset, -(-nbytes // 16) * 16))
+
+    @property
+    def bound(self) -> tuple[int, int]:
+        """Where in the block launches begin to see it, and how many bytes they see: all, unless it is a window."""
+        return self._window or (0, self.block.size)
 
     @property
     def lent(self) -> bool:
@@ -89,11 +104,12 @@ def size_class(nbytes: int) -> int:
 class Pool:
     """Hands out buffers. Free lists are stacks, so the same step takes the same blocks each time.
 
-    ``create`` makes a raw buffer; ``largest`` is the most bytes that one buffer may have, and ``limit`` that limit's name.
+    ``create`` makes a raw buffer of ``largest`` bytes at most; launches bind ``bindable`` bytes of one at most, and what
+    fits into that gets a buffer that does.
     """
 
-    def __init__(self, create: Callable[[int], wgpu.GPUBuffer], largest: int, limit: str) -> None:
-        self._create, self.largest, self._limit = create, largest, limit
+    def __init__(self, create: Callable[[int], wgpu.GPUBuffer], largest: int, bindable: int) -> None:
+        self._create, self.largest, self.bindable = create, largest, bindable
         self._free: dict[int, list[Block]] = {}
         self._blocks: dict[int, Block] = {}
         self._created = 0
@@ -103,11 +119,10 @@ class Pool:
         """Return a buffer of ``nbytes`` or more with undefined contents."""
         if nbytes > self.largest:
             raise DeviceLimitError(
-                f"buffer: expected at most {self.largest} bytes ({self._limit} of this adapter), got {nbytes}; "
+                f"buffer: expected at most {self.largest} bytes (max-buffer-size of this device), got {nbytes}; "
                 "split the tensor, use a smaller batch, or another adapter"
             )
-        size = min(size_class(nbytes), self.largest & ~15)
-        size = max(size, -(-nbytes // 16) * 16)
+        size = self.size_of(nbytes)
         free = self._free.setdefault(size, [])
         try:
             block = free.pop()  # one operation, so that threads need no lock
@@ -117,6 +132,11 @@ class Pool:
             self._blocks[block.id] = block
             self._created += 1
         return Buffer(block, nbytes, self._give)
+
+    def size_of(self, nbytes: int) -> int:
+        """Return the bytes of the block that a lease of ``nbytes`` gets."""
+        most = (self.bindable if nbytes <= self.bindable else self.largest) & ~15
+        return max(min(size_class(nbytes), most), -(-nbytes // 16) * 16)
 
     def _give(self, block: Block) -> None:
         if block.id in self._blocks:

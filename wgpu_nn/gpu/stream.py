@@ -19,6 +19,7 @@ from wgpu_nn.errors import DeviceError, DeviceLimitError
 from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
+from wgpu_nn.gpu.limits import beyond_binding
 from wgpu_nn.gpu.pool import Buffer, Segment
 from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.staging import LARGEST, Staging
@@ -122,13 +123,10 @@ class Stream:
         self._pass = None
 
     def _group(self, kernel: Kernel, buffers: Sequence[Buffer]) -> wgpu.GPUBindGroup:
-        key = (kernel.access, kernel.params, *(b.block.id for b in buffers))
+        key = (kernel.access, kernel.params, *((b.block.id, b.bound) for b in buffers))
         found = self._groups.get(key)
         if found is None:
-            entries: list[dict[str, object]] = [
-                {"binding": i, "resource": {"buffer": b.block.raw, "offset": 0, "size": b.block.size}}
-                for i, b in enumerate(buffers)
-            ]
+            entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
             if kernel.params:
                 uniform = {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
                 entries.append({"binding": len(buffers), "resource": uniform})
@@ -144,6 +142,17 @@ class Stream:
             self._gpu.counts.bind_groups += 1
         return found
 
+    def _entries(self, kernel: Kernel, places: Sequence[Segment]) -> list[dict[str, object]]:
+        """Return the entries of a bind group for the storage bindings of a kernel."""
+        most = self._gpu.pool.bindable
+        for p in places:
+            if p.nbytes > most:
+                raise beyond_binding(kernel.name, most, p.nbytes)
+        return [
+            {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": p.nbytes}}
+            for i, p in enumerate(places)
+        ]
+
     def parameters(self, offset: int) -> bytes:
         """Return what a recorded launch was given as parameters."""
         return bytes(self._params[offset : offset + PARAMS_BYTES])
@@ -153,10 +162,7 @@ class Stream:
         """Compile a kernel without parameters and bind it, once for many replays."""
         with self._lock, device_errors(kernel.name):
             pipeline = self._gpu.pipeline(kernel)
-            entries = [
-                {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": p.nbytes}}
-                for i, p in enumerate(places)
-            ]
+            entries = self._entries(kernel, places)
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
             group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
             self._gpu.counts.bind_groups += 1

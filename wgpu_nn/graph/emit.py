@@ -140,6 +140,10 @@ class _Emitter:
         if unit.core is None:
             self._maps(unit, position)
             return
+        if self._large(unit):
+            for i in unit.instrs:
+                self._alone(i)
+            return
         core = unit.core
         finish: Finish | None = None
         result = core
@@ -155,6 +159,19 @@ class _Emitter:
         out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
         self._core(unit, core, out, finish)
         self._store(result.out, out)
+
+    def _large(self, unit: Unit) -> bool:
+        """Whether a kernel could not see all that the unit reads or makes: it is then planned op by op, each in parts."""
+        seen = [self.site.views[r].buffer.nbytes for r in self.fused.flow.touched(unit) if r in self.site.views]
+        return max([*seen, *(i.spec.nbytes for i in unit.instrs)]) > self.site.target.binding
+
+    def _alone(self, i: Instr) -> None:
+        for r in i.refs:
+            s = self.fused.flow.source(r)
+            if s in self.fused.flow.cheap and s not in self.site.views:
+                self._alone(self.fused.flow.cheap[s])
+        operands = [self._view(x) if isinstance(x, Ref) else x for x in i.operands]
+        self.site.plan_op(i.op, operands, dict(i.attrs), self._result(i))
 
     def _weight_grad(self, core: Instr, sums: Instr) -> None:
         operands = [self.site.views[x] for x in core.refs]

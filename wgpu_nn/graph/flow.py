@@ -55,11 +55,21 @@ class Flow:
         if category not in (Category.SOURCE, Category.MAP):
             return False
         if i.op in LIGHT and len(i.refs) == 1 and self.source(i.refs[0]) == self.behind(i.refs[0]):
+            if (
+                i.spec.dtype.nbytes < self.specs[i.refs[0]].dtype.nbytes
+            ):  # the result costs less to store than the tensor
+                return False
             return size(self.specs[i.refs[0]].shape) == size(i.spec.shape)
         return all(
-            r in self.hosts or (r in self.cheap and size(self.specs[r].shape) in (1, size(i.spec.shape)))
+            r in self.hosts
+            or (r in self.cheap and size(self.specs[r].shape) in (1, size(i.spec.shape)) and not self.widens(r))
             for r in i.refs
         )
+
+    def widens(self, ref: Ref) -> bool:
+        """Whether ``ref`` is a tensor of halves in f32: part of its load, from which nothing cheap follows."""
+        i = self.made.get(ref)
+        return i is not None and i.op == "cast" and self.specs[i.refs[0]].dtype.nbytes < i.spec.dtype.nbytes
 
     def _needs_memory(self, i: Instr) -> bool:
         """Whether a cheap value is read by something that cannot compute it in place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wgpu_nn.graph.flow import Flow, Unit
+from wgpu_nn.graph.flow import LIGHT, Flow, Unit
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.shape import size
 
@@ -82,6 +82,13 @@ def _signature(flow: Flow, unit: Unit) -> tuple[object | None, list[Ref]]:
                 operands.append((type(x).__name__, str(x)))
                 continue
             s = flow.source(x)
+            wide = flow.cheap.get(s)
+            if wide is not None and size(wide.spec.shape) == 1 and wide.op in LIGHT and len(wide.refs) == 1:
+                operands.append(("one", s))
+                continue
+            if wide is not None and flow.widens(s):
+                operands.append(wide.spec.dtype.name)
+                s = flow.source(wide.refs[0])
             if s in steps:
                 operands.append(("step", steps[s]))
             elif s in flow.cheap:
@@ -91,7 +98,7 @@ def _signature(flow: Flow, unit: Unit) -> tuple[object | None, list[Ref]]:
             elif size(flow.specs[s].shape) == count and s == flow.behind(s):
                 if s not in leaves:
                     leaves.append(s)
-                operands.append(("leaf", leaves.index(s)))
+                operands.append(("leaf", leaves.index(s), flow.specs[s].dtype.name))
             else:
                 return None, []
         steps[m.out] = len(steps)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from wgpu_nn.dtype import DType, Scalar
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Bound, Buffer, Gpu, Replay, Segment, Transfer, transfer
-from wgpu_nn.gpu.pool import size_class
 from wgpu_nn.graph.plan import Dispatch, Plan, Slot
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
@@ -45,8 +44,13 @@ class Step:
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
-        places = [moved.get(s) or self._places[s] for s in d.slots]
-        return self._gpu.stream.bind(d.kernel, places, d.grid)
+        return self._gpu.stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
+
+    def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:
+        place = moved.get(slot.home) or self._places[slot.home]
+        if slot.home is slot:
+            return place
+        return Segment(place.buffer, place.offset + slot.offset, -(-slot.nbytes // 16) * 16)
 
     def _direct_results(self) -> dict[Slot, View]:
         """Return the temporaries that are a result as they are: a call's own buffers take their place."""
@@ -73,16 +77,16 @@ class Step:
         last: dict[Slot, int] = {}
         for n, d in enumerate(plan.dispatches):
             for s in d.slots:
-                last[s.parent or s] = n
+                last[s.root] = n
         for view in [*plan.outputs, *(v for v, _ in plan.copies)]:
-            last[view.buffer.parent or view.buffer] = len(plan.dispatches)
+            last[view.buffer.root] = len(plan.dispatches)
         free: dict[int, list[Segment]] = {}
         for n, d in enumerate(plan.dispatches):
-            for s in dict.fromkeys(d.slots):
+            for s in dict.fromkeys(s.home for s in d.slots):
                 self._place(s, free)
-            for s in dict.fromkeys(s.parent or s for s in d.slots):
+            for s in dict.fromkeys(s.root for s in d.slots):
                 if s.role == "temp" and last[s] == n:
-                    free.setdefault(size_class(s.nbytes), []).append(self._places[s])
+                    free.setdefault(self._gpu.pool.size_of(s.nbytes), []).append(self._places[s])
         for view in plan.outputs:
             self._place(view.buffer, {})
 
@@ -95,7 +99,7 @@ class Step:
             nbytes = max(-(-slot.nbytes // 16) * 16, 16)  # kernels may take four elements at once
             self._places[slot] = Segment(home.buffer, home.offset + slot.offset, nbytes)
             return
-        waiting = free.get(size_class(slot.nbytes))
+        waiting = free.get(self._gpu.pool.size_of(slot.nbytes))
         self._places[slot] = waiting.pop() if waiting else self._lease(slot.nbytes)
 
     @property
@@ -134,7 +138,7 @@ class Step:
         self._shared = [b for b in (self._bound(d, {}) if self._is_fixed(d) else None for d in plan.dispatches)]
 
     def _is_fixed(self, d: Dispatch) -> bool:
-        return not any(s.role in ("arg", "host") or s in self._direct for s in d.slots)
+        return not any(s.home.role in ("arg", "host") or s.home in self._direct for s in d.slots)
 
     def run(self, args: Sequence[View], numbers: Sequence[Scalar]) -> list[View]:
         """Replay: launch on the arguments where they lie, update state, and return the results in buffers of their own."""

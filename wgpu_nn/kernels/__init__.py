@@ -15,6 +15,7 @@ from wgpu_nn.kernels.loss import run_loss
 from wgpu_nn.kernels.map import contiguous, copy, run_map
 from wgpu_nn.kernels.matmul import run_matmul
 from wgpu_nn.kernels.norm import run_norm
+from wgpu_nn.kernels.parts import run_in_parts
 from wgpu_nn.kernels.plan import Grid, Input, Site, Target, Template, View, Words, whole
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
@@ -24,6 +25,7 @@ from wgpu_nn.kernels.scatter import run_scatter_add
 from wgpu_nn.kernels.select import run_places, run_tallies
 from wgpu_nn.kernels.sort import run_sort
 from wgpu_nn.kernels.views import strided_slice
+from wgpu_nn.kernels.windows import large
 from wgpu_nn.ops import OPS, Category
 
 Planner = Callable[[Site, str, Sequence[Any], Mapping[str, Any], View], None]
@@ -89,4 +91,33 @@ PLANNERS: dict[str, Planner] = {
     ),
 }
 
-__all__ = ["PLANNERS", "Grid", "Input", "Site", "Target", "Template", "View", "Words", "contiguous", "copy", "whole"]
+# What plans in parts by itself where it has to.
+_IN_PARTS = frozenset(
+    ("gather", "cat", "slice_assign", "softmax", "log_softmax")
+    + tuple(name for name, row in OPS.items() if row.category in (Category.MAP, Category.SOURCE, Category.REDUCE))
+)
+
+
+def plan_op(site: Site, op: str, operands: Sequence[Any], attrs: Mapping[str, Any], out: View) -> None:
+    """Plan one op into ``out``, in parts if a kernel cannot see all of it or of an operand at once."""
+    planner = PLANNERS[op]
+    if op in _IN_PARTS or not large(site, out, *(v for v in operands if isinstance(v, View))):
+        planner(site, op, operands, attrs, out)
+    else:
+        run_in_parts(site, planner, op, operands, attrs, out)
+
+
+__all__ = [
+    "PLANNERS",
+    "Grid",
+    "Input",
+    "Site",
+    "Target",
+    "Template",
+    "View",
+    "Words",
+    "contiguous",
+    "copy",
+    "plan_op",
+    "whole",
+]

@@ -12,10 +12,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from wgpu_nn.dtype import Float
 from wgpu_nn.errors import DeviceLimitError
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import contiguous, run_map
-from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, bits, grid
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, Task, View, Words, bits, chosen, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
 from wgpu_nn.shape import Shape, broadcast_strides, size
 
@@ -80,17 +81,21 @@ class AttentionKey(NamedTuple):
         return 64 if self.tile else 4
 
 
-def _tile(site: Site, rows: int, width: int) -> Tile | None:
-    """Return the tile for the device's workgroup memory and so many rows, or None if it has not enough for any."""
+def _ways(site: Site, rows: int, width: int) -> dict[str, tuple[Tile | None, int]]:
+    """Return by name the tiles that fit the device's workgroup memory, the best for so many rows first, or without one
+    the workgroups of a body that needs none."""
+    found: list[Tile] = []
     blocks = -(-width // 64)
-    if site.target.software or site.target.invocations < TEAM:
-        return None
-    if rows > 64 and site.target.storage >= BLOCK_BYTES:
-        return Tile(128, 32, 1, blocks)
-    for chunk, wide in ((32, 2), (16, 2), (32, 1), (16, 1)):
-        if wide <= blocks and (2 + wide) * chunk * 17 * 16 <= site.target.storage:
-            return Tile(64, chunk, wide, -(-blocks // wide))
-    return None
+    if not site.target.software and site.target.invocations >= TEAM:
+        if rows > 64 and site.target.storage >= BLOCK_BYTES:
+            found.append(Tile(128, 32, 1, blocks))
+        for chunk, wide in ((32, 2), (16, 2), (32, 1), (16, 1)):
+            if wide <= blocks and (2 + wide) * chunk * 17 * 16 <= site.target.storage:
+                found.append(Tile(64, chunk, wide, -(-blocks // wide)))
+    if found:
+        return {f"{t.rows} rows, {t.chunk} steps, {t.wide} wide": (t, TEAM) for t in found[:4]}
+    sizes = (32, 8, 64) if site.target.software else (min(64, site.target.invocations),)
+    return {f"workgroups of {n}": (None, n) for n in sizes}
 
 
 def _start(name: str) -> str:
@@ -276,25 +281,36 @@ def run_attention(site: Site, op: str, inputs: Sequence[Any], attrs: Mapping[str
     by_row, group = op in BY_ROW, heads // shared
     width = values if op in ("attention", "attention_grad_v") else depth
     rows, columns = (queries, keys) if by_row else (keys, queries)
-    tile = _tile(site, rows, width)
     wide = [v for n, v in views.items() if n not in ROWS]
-    quads = (
-        (tile is None or tile.rows == 128) and depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
-    )
-    workgroup = 32 if site.target.software else min(64, site.target.invocations)
-    key = AttentionKey(op, depth, values, attrs["causal"], mask.dtype.wide.name if mask else "", quads, tile, workgroup)
+    fours = depth % 4 == 0 and values % 4 == 0 and all(_in_fours(v) for v in wide)
     if site.target.software:
         inner = -(-depth // 4) + (-(-values // 4) if "u" in ROLES[op] else 0) + -(-width // 4)
         _check_turns(op, -(-columns // 4) * (1 if by_row else group), inner + 1)
-    blocks = -(-rows // key.rows)
-    items = batch * (heads if by_row else shared) * blocks * (tile.parts if tile else 1)
-    numbers = [items, blocks, heads, group, queries, keys, bits(attrs["scale"], q.dtype)]
+    places: list[int] = []
     for name, v in views.items():
-        numbers += [v.offset] if name in ROWS else [v.offset, *v.strides]
+        places += [v.offset] if name in ROWS else [v.offset, *v.strides]
     if mask is not None:
-        numbers += [mask.offset, *broadcast_strides(mask.shape, mask.strides, (batch, heads, queries, keys))]
-    operands = [*views.values(), *([mask] if mask else []), out]
-    site.launch(attention_kernel, key, tuple(numbers), operands, grid(items if tile else -(-items // workgroup)))
+        places += [mask.offset, *broadcast_strides(mask.shape, mask.strides, (batch, heads, queries, keys))]
+
+    def launch(way: tuple[Tile | None, int], site: Site, operands: Sequence[View]) -> None:
+        tile, workgroup = way
+        quads = fours and (tile is None or tile.rows == 128)
+        key = AttentionKey(
+            op, depth, values, attrs["causal"], mask.dtype.wide.name if mask else "", quads, tile, workgroup
+        )
+        blocks = -(-rows // key.rows)
+        items = batch * (heads if by_row else shared) * blocks * (tile.parts if tile else 1)
+        numbers = (items, blocks, heads, group, queries, keys, bits(attrs["scale"], q.dtype), *places)
+        site.launch(attention_kernel, key, numbers, operands, grid(items if tile else -(-items // workgroup)))
+
+    reads = (*views.values(), *([mask] if mask else []))
+    found = _ways(site, rows, width)
+    if mask is not None and mask.dtype.kind is not Float:
+        found = dict(list(found.items())[:1])  # what a mask leaves to be done cannot be known
+    traits = f"{op} {depth} to {values}{', causal' if attrs['causal'] else ''}{', masked' if mask else ''}"
+    terms = columns * (depth + width) // width
+    task = Task("attention", traits, (batch * heads, rows, columns), reads, (out,), terms)
+    launch(chosen(site, task, found, launch), site, [*reads, out])
 
 
 def _in_fours(x: View) -> bool:

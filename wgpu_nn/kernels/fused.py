@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES, DType, Kind, Scalar
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.map import load, store, value_type
-from wgpu_nn.kernels.plan import Site, View, Words, bits, grid
+from wgpu_nn.kernels.map import copy, load, store, value_type
+from wgpu_nn.kernels.plan import Site, Task, View, Words, bits, chosen, grid, workgroups
 from wgpu_nn.kernels.source import assemble, bindings
+from wgpu_nn.kernels.windows import large, runs, window
 from wgpu_nn.shape import Shape, collapse, is_row_major
 
 
@@ -156,6 +157,7 @@ class FusedKey(NamedTuple):
     count: int
     inplace: tuple[int, ...]
     workgroup: int
+    first: int = 0  # the index of the first element, of those that are done in parts
 
 
 @functools.cache
@@ -181,8 +183,9 @@ def fused_kernel(key: FusedKey, values: Words | None) -> Kernel:
     ]
     tail = f"min(4u * i + {{k}}u, {key.count - 1}u)" if key.count % 4 else "4u * i + {k}u"
     for k, lane in enumerate("xyzw"):
+        index = f"{key.first}u + {tail}" if key.first else tail
         loaded = [f"a{n}.{lane} != 0u" if chain.leaves[n].dtype == "bool" else f"a{n}.{lane}" for n in linear]
-        lines.append(f"let e{k} = chain({', '.join([tail.format(k=k), *loaded])});")
+        lines.append(f"let e{k} = chain({', '.join([index.format(k=k), *loaded])});")
     for n, o in enumerate(chain.outs):
         field = f".r{n}" if len(chain.outs) > 1 else ""
         parts = ", ".join(store(chain.links[o].dtype, f"e{k}{field}") for k in range(4))
@@ -209,10 +212,64 @@ def plan_fused_map(
     count = outs[0].size
     if count == 0:
         return
-    workgroup = site.target.workgroup
-    key = FusedKey(chain, count, tuple(inplace), workgroup)
+    if large(site, *leaves, *outs):
+        _in_parts(site, chain, leaves, outs, inplace)
+        return
+    reads = f"{sum(leaf.linear for leaf in chain.leaves)} of {len(leaves)} operands in order"
+    task = Task("map", f"{len(chain.links)} ops, {reads}, {len(outs)} results", (count,), tuple(leaves), tuple(outs), 1)
+
+    def alone(workgroup: int, site: Site, views: Sequence[View]) -> None:
+        _launch(site, chain, views[: len(leaves)], views[len(leaves) :], inplace, 0, count, workgroup)
+
+    workgroup = chosen(site, task, workgroups(site), alone)
+    _launch(site, chain, leaves, outs, inplace, 0, count, workgroup)
+
+
+def _launch(
+    site: Site,
+    chain: Chain,
+    leaves: Sequence[View],
+    outs: Sequence[View],
+    inplace: Sequence[int],
+    first: int,
+    count: int,
+    workgroup: int,
+) -> None:
+    key = FusedKey(chain, count, tuple(inplace), workgroup, first)
     read = [v for n, v in enumerate(leaves) if n not in inplace]
     site.launch(fused_kernel, key, (), [*read, *outs], grid(-(-count // (4 * workgroup))))
+
+
+def _in_parts(site: Site, chain: Chain, leaves: Sequence[View], outs: Sequence[View], inplace: Sequence[int]) -> None:
+    """Launch a chain in runs of elements, each on windows of what lies in a row; what is scattered too far is copied."""
+    found = list(chain.leaves)
+    views = list(leaves)
+    for n, (leaf, v) in enumerate(zip(found, views, strict=True)):
+        if leaf.linear:
+            continue
+        seen = window(site, v)
+        if seen is None:
+            views[n] = copy(site, v)
+            found[n] = Leaf(leaf.dtype, True, 0, (), ())
+        else:
+            views[n], found[n] = seen, leaf._replace(offset=leaf.offset - v.offset + seen.offset)
+    for first, count in runs(site, outs[0].size):
+        here = list(views)
+        for n, (leaf, v) in enumerate(zip(found, views, strict=True)):
+            if leaf.linear:
+                here[n] = _run(site, v, leaf.offset + first, count)
+        moved = [leaf._replace(offset=v.offset) if leaf.linear else leaf for leaf, v in zip(found, here, strict=True)]
+        part = Chain(tuple(moved), chain.links, chain.outs)
+        _launch(
+            site, part, here, [_run(site, v, first, count) for v in outs], inplace, first, count, site.target.workgroup
+        )
+
+
+def _run(site: Site, v: View, start: int, count: int) -> View:
+    """Return elements that lie in a row, as they are seen in a window."""
+    seen = window(site, View(v.buffer, (count,), (1,), start, v.dtype))
+    assert seen is not None
+    return seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from functools import partial
 from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES, Kind
 from wgpu_nn.gpu import Kernel
+from wgpu_nn.kernels.map import copy, placed
 from wgpu_nn.kernels.plan import Site, View, Words, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.windows import alike, large, narrow, parts, window
 from wgpu_nn.shape import collapse
 
 _MISSING = {Kind.FLOAT: "nan()", Kind.INT: "0", Kind.BOOL: "0u"}
@@ -43,7 +46,7 @@ def gather_kernel(key: IndexKey, values: Words | None) -> Kernel:
     """Return the kernel of a gather over ``rank`` axes."""
     every = list(range(key.rank))
     others = [d for d in every if d != key.axis]
-    names = ["items", "limit", "axis_stride", *(f"size{d}" for d in every)]
+    names = ["items", "limit", "first", "held", "axis_stride", *(f"size{d}" for d in every)]
     names += [
         "source_offset",
         *(f"source_stride{d}" for d in others),
@@ -76,6 +79,33 @@ def run_gather(site: Site, x: View, index: View, axis: int, out: View) -> None:
     """Plan out[.., i, ..] = x[.., index[.., i, ..], ..]."""
     if out.size == 0:
         return
+    if not large(site, x, index, out):
+        _gather(site, x, index, axis, out, 0, x.shape[axis])
+        return
+    rank = len(out.shape)
+    for part in parts(site, "gather", out.shape, [index, out], [alike(rank)] * 2):
+        source, named, target = x, *part.views
+        for d in range(rank):
+            if d != axis:
+                source = narrow(source, d, part.starts[d], part.shape[d])
+        placed(site, target, partial(_from_parts, site, source, named, axis))
+
+
+def _from_parts(site: Site, x: View, index: View, axis: int, out: View) -> None:
+    """Plan a gather from each part of ``x`` that can be seen: all write what is theirs of ``out``."""
+    limit = count = x.shape[axis]
+    while (found := window(site, narrow(x, axis, 0, count))) is None and count > 1:
+        if narrow(x, axis, 0, count).nbytes <= site.target.binding:
+            break
+        count = (count + 1) // 2
+    for first in range(0, limit, count):
+        span = narrow(x, axis, first, min(count, limit - first))
+        seen = window(site, span) if found is not None else None
+        _gather(site, copy(site, span) if seen is None else seen, index, axis, out, first, limit)
+
+
+def _gather(site: Site, x: View, index: View, axis: int, out: View, first: int, limit: int) -> None:
+    """Plan a gather from the elements of an axis from ``first`` on, of ``limit`` in all."""
     before, (x_before, i_before) = collapse(index.shape[:axis], [x.strides[:axis], index.strides[:axis]])
     after, (x_after, i_after) = collapse(index.shape[axis + 1 :], [x.strides[axis + 1 :], index.strides[axis + 1 :]])
     axis_stride, offset, count = x.strides[axis], x.offset, out.size
@@ -89,7 +119,7 @@ def run_gather(site: Site, x: View, index: View, axis: int, out: View) -> None:
     rank = len(before) + 1 + len(after)
     key = IndexKey(x.dtype.name, rank, len(before), site.target.workgroup, quads)
     values = (
-        *(count, x.shape[axis], axis_stride, *before, index.shape[axis], *after),
+        *(count, limit, first, x.shape[axis], axis_stride, *before, index.shape[axis], *after),
         *(offset, *x_before, *x_after, index.offset, *i_before, index.strides[axis], *i_after),
     )
     site.launch(gather_kernel, key, values, [x, index, out], grid(-(-count // key.workgroup)))

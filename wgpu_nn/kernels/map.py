@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from wgpu_nn.dtype import DTYPES, DType, Kind
@@ -11,6 +12,8 @@ from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.plan import Input, Site, View, Words, bits, grid
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.windows import alike, large, parts, window
+from wgpu_nn.ops import OPS, Category
 from wgpu_nn.shape import broadcast_strides, collapse, is_row_major
 
 VALUE = {Kind.FLOAT: "f32", Kind.INT: "i32", Kind.BOOL: "bool"}
@@ -158,6 +161,9 @@ def plan_map(
     """
     if out.size == 0:
         return
+    if large(site, out, *(v for v in inputs if isinstance(v, View))):
+        _in_parts(site, text, types, inputs, out)
+        return
     spread = [broadcast_strides(v.shape, v.strides, out.shape) if isinstance(v, View) else () for v in inputs]
     ways = tuple(
         (t.name, "s" if not isinstance(v, View) else "1" if v.size == 1 else "v")
@@ -188,11 +194,36 @@ def plan_map(
     site.launch(map_kernel, key, tuple(values), [*views, out], grid(-(-steps // workgroup)))
 
 
+def _in_parts(site: Site, text: str, types: Sequence[DType], inputs: Sequence[Input], out: View) -> None:
+    """Plan a map whose operands or result cannot be seen as a whole; numbers are given to every part."""
+    rank = len(out.shape)
+    views = [v.seen(out.shape, broadcast_strides(v.shape, v.strides, out.shape)) for v in inputs if isinstance(v, View)]
+    for part in parts(site, text, out.shape, [*views, out], [alike(rank)] * (len(views) + 1)):
+        *some, target = part.views
+        given = iter(some)
+        operands = [next(given) if isinstance(v, View) else v for v in inputs]
+        plan_map(site, text, types, operands, target, part=True)
+
+
+def _source_in_parts(site: Site, text: str, types: Sequence[DType], inputs: Sequence[Input], out: View) -> None:
+    """Plan a source, which may compute from an element's place, in parts that know where they start."""
+    start = NAMES[len(inputs)]
+    text = re.sub(r"\bi\b", f"(i + u32({start}))", text)
+    flat = out.seen((out.size,), (1,))
+    for part in parts(site, text, flat.shape, [flat], [alike(1)]):
+        operands = [*inputs, part.starts[0]]
+        plan_map(site, text, [*types, DTYPES["i32"]], operands, part.views[0], part=True)
+
+
 def run_map(site: Site, op: str, inputs: Sequence[Input], out: View) -> None:
     """Plan one map op or source."""
     types = operand_types(op, inputs, out.dtype)
     first = types[1] if op == "where" else types[0] if types else out.dtype
-    plan_map(site, expression(op, first, out.dtype), types, inputs, out)
+    text = expression(op, first, out.dtype)
+    if OPS[op].category is Category.SOURCE and large(site, out):
+        _source_in_parts(site, text, types, inputs, out)
+    else:
+        plan_map(site, text, types, inputs, out)
 
 
 def operand_types(op: str, inputs: Sequence[Input], out: DType) -> list[DType]:
@@ -208,6 +239,17 @@ def copy(site: Site, x: View, out: View | None = None, part: bool = False) -> Vi
     target = site.empty(x.shape, x.dtype) if out is None else out
     plan_map(site, "x", [x.dtype], [x], target, part)
     return target
+
+
+def placed(site: Site, out: View, plan: Callable[[View], None]) -> None:
+    """Let ``plan`` write ``out``, or, if that is not contiguous from the start of what can be seen, a tensor for it."""
+    target = window(site, out)
+    if target is not None and target.offset == 0 and target.contiguous and target.size % 4 == 0:
+        plan(target)
+        return
+    target = site.empty(out.shape, out.dtype)
+    plan(target)
+    copy(site, target, out, part=True)
 
 
 def contiguous(site: Site, x: View) -> View:

@@ -10,7 +10,7 @@ from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header, literal
 from wgpu_nn.kernels.map import contiguous, plan_map
-from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, bits, grid
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, Task, View, Words, bits, chosen, grid, workgroups
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
 
@@ -36,6 +36,17 @@ def held_by(length: int) -> tuple[int, int] | None:
     quads = -(-length // 4)
     lanes = next((n for n, most in ((8, 4), (32, 4), (SHARED, MOST_HELD)) if quads <= n * most), 0)
     return (lanes, 1 << (-(-quads // lanes) - 1).bit_length()) if lanes else None
+
+
+def shares(length: int) -> dict[str, tuple[int, int]]:
+    """Return by name how a row may be shared, the rules' choice first; nothing if it is too long."""
+    rule = held_by(length)
+    if rule is None:
+        return {}
+    quads = -(-length // 4)
+    more = ((n, 1 << (-(-quads // n) - 1).bit_length()) for n in (8, 32, 64, 128, SHARED) if n < 4 * quads)
+    found = dict.fromkeys((rule, *(way for way in more if way[1] <= MOST_HELD)))
+    return {f"{n} hold {held}": (n, held) for n, held in list(found)[:4]}
 
 
 def _from(name: str, four: bool, index: str) -> str:
@@ -133,14 +144,21 @@ def run_norm(
         if end is not None:
             run_reduce(site, "max", whole, (), out, None, end)
         return
-    lanes, held = shared or (0, 1)
     four = length % 4 == 0 and all(v.offset % 4 == 0 for v in xs)
-    workgroup = SHARED if lanes else site.target.workgroup
-    key = NormKey(op, grad, len(xs) - 1 - grad, four, lanes, held, end.chain if end else None, workgroup)
-    values = (rows, length, bits(attrs["epsilon"], xs[0].dtype), *(v.offset for v in xs))
-    site.launch(
-        norm_kernel, key, values, [*xs, *(end.views if end else ()), out], grid(-(-rows * max(lanes, 1) // workgroup))
-    )
+
+    def launch(way: tuple[int, int, int], site: Site, views: Sequence[View], end: Finish | None = None) -> None:
+        lanes, held, workgroup = way
+        key = NormKey(op, grad, len(xs) - 1 - grad, four, lanes, held, end.chain if end else None, workgroup)
+        values = (rows, length, bits(attrs["epsilon"], xs[0].dtype), *(v.offset for v in xs))
+        operands = [*views[:-1], *(end.views if end else ()), views[-1]]
+        site.launch(norm_kernel, key, values, operands, grid(-(-rows * max(lanes, 1) // workgroup)))
+
+    found = {name: (lanes, held, SHARED) for name, (lanes, held) in shares(length).items()}
+    if shared is None:
+        found = {name: (0, 1, workgroup) for name, workgroup in workgroups(site).items()}
+    traits = f"{op}{' gradient' if grad else ''}, {len(xs)} operands{', in fours' if four else ''}"
+    way = chosen(site, Task("rows", traits, (rows, length), tuple(xs), (out,), length), found, launch)
+    launch(way, site, [*xs, out], end)
 
 
 def _in_parts(site: Site, op: str, grad: bool, xs: Sequence[View], epsilon: float, out: View) -> None:

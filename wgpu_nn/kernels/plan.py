@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from wgpu_nn.dtype import DType, Float, Scalar
 from wgpu_nn.errors import DeviceLimitError
@@ -20,6 +21,7 @@ Template = Callable[[Any, "Words | None"], Kernel]
 
 BINDING = 256  # bytes: the largest alignment that a device may ask of a binding's start
 MOST_GROUPS = 65535  # workgroups per dimension that every WebGPU device allows
+WORTH = 1 << 18  # elements of an operand from which bandwidth, not the launch, is what a variant may save
 # NOTE: llvmpipe (Mesa 22) ends an invocation's loops, silently, after 65,535 iterations in all. Planners keep every
 # invocation of a software adapter below this.
 MOST_TURNS = 32768
@@ -83,6 +85,7 @@ class Target:
     invocations: int  # most per workgroup
     storage: int  # bytes of workgroup memory
     bindings: int = 8  # storage buffers per kernel; the default is what every WebGPU device has
+    binding: int = 1 << 27  # bytes that a kernel may see of a buffer; the same
     halves: bool = True  # whether WGSL may have f16; see storage.py
 
     @property
@@ -133,6 +136,26 @@ class Task(NamedTuple):
     reads: tuple[View, ...]
     writes: tuple[View, ...]
     terms: int  # products that each result adds up; rounding errors grow with it
+
+
+T = TypeVar("T")
+
+
+def chosen(site: Site, task: Task, found: Mapping[str, T], plan: Callable[[T, Site, Sequence[View]], None]) -> T:
+    """Return the variant to take of those ``found``, by name, the rules' choice first.
+
+    ``plan`` launches one on views like the task's. What touches few elements is not worth a measurement: the rules choose.
+    """
+    variants = list(found.values())
+    if not site.tuned or len(variants) < 2 or max(v.size for v in (*task.reads, *task.writes)) < WORTH:
+        return variants[0]
+    return variants[site.choose(task, [Candidate(name, partial(plan, v)) for name, v in found.items()])]
+
+
+def workgroups(site: Site) -> dict[str, int]:
+    """Return the workgroup sizes that a kernel without workgroup memory may have, the rules' first."""
+    sizes = (site.target.workgroup, *((16, 256) if site.target.software else (64, 128)))
+    return {f"workgroups of {n}": n for n in dict.fromkeys(sizes) if n <= site.target.invocations}
 
 
 def whole(shape: Shape, dtype: DType, buffer: object) -> View:

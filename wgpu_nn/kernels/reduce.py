@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from wgpu_nn.dtype import DTYPES, Kind
-from wgpu_nn.gpu import Kernel
-from wgpu_nn.kernels.fold import ARGS, ONE, WORDS, accumulator, loads, store
-from wgpu_nn.kernels.fused import Chain, Finish, chain_functions, finish_header
-from wgpu_nn.kernels.map import VALUE, load, run_map
-from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
-from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.dtype import Kind
+from wgpu_nn.kernels.fold import ARGS, WORDS
+from wgpu_nn.kernels.fused import Finish
+from wgpu_nn.kernels.map import run_map
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, Task, View, chosen, grid
+from wgpu_nn.kernels.reduce_kernel import ReduceKey, reduce_kernel
+from wgpu_nn.kernels.reduce_parts import reduce_in_parts
+from wgpu_nn.kernels.windows import large
 from wgpu_nn.shape import Shape, collapse, row_major, size
 
 BUSY = 4096  # invocations that keep an adapter busy
@@ -26,24 +27,6 @@ RUN = 16  # elements side by side from which a fold of several axes starts with 
 _EMPTY = {"sum": 0, "prod": 1, "any": False, "all": True, "logsumexp": float("-inf")}
 
 
-class ReduceKey(NamedTuple):
-    """What distinguishes reduction kernels; see _Way for the variant."""
-
-    op: str
-    dtype: str
-    kept: int
-    folded: int
-    body: str
-    lanes: int
-    span: int
-    parts: int
-    first: bool  # whether elements come in, rather than accumulators
-    last: bool  # whether results go out, rather than accumulators
-    start: Chain | None  # what makes the elements that are folded, from their place in the operand
-    finish: Chain | None
-    workgroup: int
-
-
 class _Walk(NamedTuple):
     """How one launch walks memory: axes merged where they lie so."""
 
@@ -52,6 +35,26 @@ class _Walk(NamedTuple):
     pivots: Shape  # strides over the kept axes of the element that moments are taken relative to
     folded: Shape
     strides: Shape
+
+
+class _Recipe(NamedTuple):
+    """How a reduction departs from the rules: powers of two more lanes and slices, and parts of columns that are one."""
+
+    lanes: int = 0
+    slices: int = 0
+    single: bool = False
+
+
+_AS_RULES_SAY = _Recipe()
+_ON_SOFTWARE = {
+    "more slices": _Recipe(slices=2),
+    "many more slices": _Recipe(slices=4),
+    "one part": _Recipe(single=True),
+}
+_ON_GPU = {
+    "more lanes": _Recipe(lanes=2), "fewer lanes": _Recipe(lanes=-2),
+    "more slices": _Recipe(slices=2), "fewer slices": _Recipe(slices=-2),
+}  # fmt: skip
 
 
 class _Way(NamedTuple):
@@ -73,107 +76,6 @@ class _Way(NamedTuple):
         return self.body.startswith("reduce_columns")
 
 
-def _word(truth: str) -> str:
-    return f"select(0u, 1u, {truth})"
-
-
-def _starts(key: ReduceKey) -> list[str]:
-    """Return ``start_of``, where an output's elements start; for moments it also loads the pivots of ``span`` outputs."""
-    lines: list[str] = []
-    moments = key.op == "moments" and key.first
-    for name, word in (("start_of", "kept_stride"), *([("pivot_of", "pivot_stride")] if moments else [])):
-        lines += [f"fn {name}(o: u32) -> u32 {{", "    var rest = o;", "    var at = start();"]
-        for d in reversed(range(key.kept)):
-            lines.append(f"    at += {'rest' if d == 0 else f'(rest % kept_size{d}())'} * {word}{d}();")
-            if d:
-                lines.append(f"    rest /= kept_size{d}();")
-        if moments and name == "start_of":
-            several = key.body.startswith("reduce_columns") and key.span == 4
-            lines.append(f"    pivot = {'values(pivot_of(o))' if several else 'vec4f(value(pivot_of(o)))'};")
-        lines += ["    return at;", "}"]
-    return ["var<private> pivot: vec4f;" if key.op == "moments" else "", *lines]
-
-
-def _elements(key: ReduceKey) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """Return the bindings that elements come from, and the WGSL of ``value`` and, if four are taken at once, ``values``."""
-    dtype = DTYPES[key.dtype]
-    truth = dtype.kind is Kind.BOOL  # folded as words: an H100 drops some of a workgroup's bools
-    kind = "u32" if truth else VALUE[dtype.kind]
-    four = key.span == 4
-    if key.start is None:
-        stored = [("source", "r", f"vec4<{dtype.wgsl}>" if four else dtype.wgsl)]
-        one = load("source", key.dtype, "at / 4u][at % 4u" if four else "at")
-        quad = f"return {'select(vec4u(), vec4u(1u), source[at / 4u] != vec4u())' if truth else 'source[at / 4u]'};"
-        lines: list[str] = []
-    else:
-        leaves = key.start.leaves
-        wide = [n for n, leaf in enumerate(leaves) if four and leaf.linear]
-        names = [f"source{n}" for n in range(len(leaves))]
-        stored = [
-            (name, "r", f"vec4<{DTYPES[leaf.dtype].wgsl}>" if n in wide else DTYPES[leaf.dtype].wgsl)
-            for n, (name, leaf) in enumerate(zip(names, leaves, strict=True))
-        ]
-        lines = [chain_functions(key.start, names, given=frozenset(wide), function="element")]
-        places = [f"at / 4u + {leaf.offset // 4}u" for leaf in leaves]
-        given = [load(names[n], leaves[n].dtype, f"{places[n]}][at % 4u") for n in wide]
-        one = f"element({', '.join(['at', *given])})"
-        vectors = "".join(f"let v{n} = {names[n]}[{places[n]}]; " for n in wide)
-        parts = [", ".join([f"at + {k}u", *(load(f"v{n}", leaves[n].dtype, f"{k}u") for n in wide)]) for k in range(4)]
-        each = [_word(f"element({p})") if truth else f"element({p})" for p in parts]
-        quad = f"{vectors}return vec4({', '.join(each)});"
-    lines.append(f"fn value(at: u32) -> {kind} {{ return {_word(one) if truth else one}; }}")
-    if four:
-        lines.append(f"fn values(at: u32) -> vec4<{kind}> {{ {quad} }}")
-    return stored, lines
-
-
-@functools.cache
-def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
-    """Return the kernel of a reduction over ``folded`` axes, with ``kept`` axes of outputs."""
-    dtype = DTYPES[key.dtype]
-    kind = "u32" if dtype.kind is Kind.BOOL else VALUE[dtype.kind]
-    names = ["outputs", "slices", "length", "total", "divisor", "start"]
-    for word in ("kept_size", "kept_stride", *(["pivot_stride"] if key.op == "moments" else [])):
-        names += [f"{word}{d}" for d in range(key.kept)]
-    names += [f"{word}{d}" for word in ("size", "stride") for d in range(key.folded)]
-    lines = [accumulator(key.op, dtype.kind, kind), *_starts(key)]
-    for name, word in (("stride", "stride"), ("count", "size")):
-        cases = "".join(f" case {d}u: {{ return {word}{d}(); }}" for d in range(1, key.folded))
-        lines.append(f"fn {name}(d: u32) -> u32 {{ switch d {{{cases} default: {{ return {word}0(); }} }} }}")
-    if not key.first:
-        stored = [("source", "r", "Acc")]
-        lines += ["fn load(at: u32, r: u32) -> Acc { return source[at]; }", ONE]
-    else:
-        stored, elements = _elements(key)
-        lines += [*elements, loads(key.op, kind, key.span)]
-    more: list[tuple[str, str, str]] = []
-    if not key.last:
-        out = "Acc"
-        lines.append("fn store(i: u32, a: Acc) { out[i] = a; }")
-    elif key.op in ARGS:
-        out = "i32"
-        lines.append(store(key.op, dtype.kind))
-    else:
-        more, finish, result = finish_header(key.finish, key.dtype)
-        out = DTYPES[result].wgsl
-        lines += [finish, store(key.op, dtype.kind)]
-    bound = (*stored, *more, ("out", "w", out))
-    header = "\n".join(
-        [
-            bindings(bound, values is None),
-            f"const WORKGROUP = {key.workgroup}u;",
-            f"const RANK = {key.folded}u;",
-            f"const LANES = {key.lanes}u;",
-            f"const SPAN = {key.span}u;",
-            f"const PARTS = {key.parts}u;",
-            words(tuple(names), values),
-            *lines,
-        ]
-    )
-    access = "".join(a for _, a, _ in bound)
-    return assemble(f"{key.op} {key.dtype}", key.body, header, access, values is None)
-
-
 def run_reduce(
     site: Site,
     op: str,
@@ -192,6 +94,9 @@ def run_reduce(
     if out.size == 0:
         return
     length = size(tuple(x.shape[a] for a in axes))
+    if start is None and finish is None and length and large(site, x, out):
+        reduce_in_parts(run_reduce, site, op, x, axes, out, correction)
+        return
     if length == 0:
         empty = _EMPTY.get(op, float("nan"))
         if finish is None:
@@ -203,7 +108,21 @@ def run_reduce(
     if length == 1 and site.tuned and start is None and finish is None and op not in WORDS:
         run_map(site, "cast", [x.seen(out.shape, _without(x, axes, len(out.shape)))], out)
         return
-    _Fold(site, op, start, finish, length, max(length - correction, 0)).run(x, axes, out)
+    divisor = max(length - correction, 0)
+    found, forms = {"usual": _AS_RULES_SAY}, [_Fold(site, op, None, None, length, divisor).form(x, axes)]
+    for name, recipe in (_ON_SOFTWARE if site.target.software else _ON_GPU).items():
+        form = _Fold(site, op, None, None, length, divisor, recipe).form(x, axes)
+        if form not in forms:
+            found[name] = recipe
+            forms.append(form)
+
+    def alone(recipe: _Recipe, site: Site, views: Sequence[View]) -> None:
+        _Fold(site, op, None, None, length, divisor, recipe).run(views[0], axes, views[1])
+
+    way, outputs = forms[0][0], x.size // length
+    traits = f"{op} {x.dtype}, {way.body} of {way.span}{', computed' if start else ''}"
+    recipe = chosen(site, Task("reduce", traits, (outputs, length), (x,), (out,), length), found, alone)
+    _Fold(site, op, start, finish, length, divisor, recipe).run(x, axes, out)
 
 
 def run_empty(site: Site, out: View, finish: Finish | None, row: View | None = None) -> None:
@@ -231,8 +150,16 @@ class _Fold:
     """One reduction on its way through its passes."""
 
     def __init__(
-        self, site: Site, op: str, start: Finish | None, finish: Finish | None, total: int, divisor: int
+        self,
+        site: Site,
+        op: str,
+        start: Finish | None,
+        finish: Finish | None,
+        total: int,
+        divisor: int,
+        recipe: _Recipe = _AS_RULES_SAY,
     ) -> None:
+        self.recipe = recipe
         self.site, self.op, self.start, self.finish = site, op, start, finish
         self.total, self.divisor = total, divisor
 
@@ -246,6 +173,12 @@ class _Fold:
         partial = self._partial(x, tuple(1 if i in inner else n for i, n in enumerate(x.shape)))
         self._passes(x, inner, outer, partial, True, False)
         self._passes(partial, outer, inner, out, False, True)
+
+    def form(self, x: View, axes: tuple[int, ...]) -> tuple[_Way, int]:
+        """Return the variant of the longest walk, and its slices."""
+        walk = self._walk(x, axes, ())
+        way = self._way(x, walk, True)
+        return way, self._slices(walk, way, True)
 
     def slices(self, x: View, axis: int, out: View) -> None:
         """Fold ``axis`` in slices, one a row of ``out``."""
@@ -287,7 +220,7 @@ class _Fold:
         """Fold ``axes`` in one launch, or in two if that gives too few invocations too much to do."""
         walk = self._walk(x, axes, others)
         way = self._way(x, walk, first)
-        slices = self._slices(walk, way)
+        slices = self._slices(walk, way, first)
         if slices == 1:
             self._launch(x, walk, way, out, 1, first, last)
             return
@@ -296,6 +229,15 @@ class _Fold:
         self._passes(partial, (0,), (), out, False, last)
 
     def _way(self, x: View, walk: _Walk, first: bool) -> _Way:
+        """Return the variant: the rules', or what the recipe makes of it."""
+        way = self._rule(x, walk, first)
+        if self.recipe.single:
+            way = way._replace(parts=1)
+        if way.body in ("reduce_rows", "reduce_columns"):
+            way = way._replace(lanes=min(max(_shifted(way.lanes, self.recipe.lanes), 1), 256))
+        return way
+
+    def _rule(self, x: View, walk: _Walk, first: bool) -> _Way:
         """Choose the variant. Software adapters take no workgroup memory, and so no sharing."""
         alone = self.site.target.software or self.site.target.invocations < 256
         four = first and self.op not in ARGS
@@ -312,7 +254,7 @@ class _Fold:
             return _Way("reduce_columns", _column_lanes(walk, span, self.site.tuned), span)
         return _Way("reduce", 1, 1)
 
-    def _slices(self, walk: _Walk, way: _Way) -> int:
+    def _slices(self, walk: _Walk, way: _Way, first: bool) -> int:
         """Return how many parts the folded elements are cut into: by the shape alone, so that sums are the same each time."""
         outputs, length = size(walk.kept), size(walk.folded)
         parts = -(-outputs // way.outputs)
@@ -326,6 +268,8 @@ class _Fold:
             found = -(-length // 512)  # rows apart by a page or more: few enough that their addresses stay cached
         else:
             found = min(-(-length // SLICE), -(-FEW // parts))
+        if first:
+            found = min(_shifted(found, self.recipe.slices), length)
         if self.site.target.software:
             turns = MOST_TURNS * {"reduce": 1, "reduce_rows_alone": 4 * way.span}.get(way.body, 4)
             found = max(found, -(-length // turns))
@@ -347,6 +291,10 @@ class _Fold:
         else:
             groups = -(-outputs * slices * way.lanes // (workgroup * way.outputs))
         self.site.launch(reduce_kernel, key, values, views, grid(groups))
+
+
+def _shifted(n: int, by: int) -> int:
+    return max(n, 1) << by if by >= 0 else n >> -by
 
 
 def _row_lanes(walk: _Walk) -> int:

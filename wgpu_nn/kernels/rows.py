@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.map import plan_map
-from wgpu_nn.kernels.norm import SHARED, held_by
-from wgpu_nn.kernels.plan import MOST_TURNS, Site, View, Words, grid
+from wgpu_nn.kernels.norm import SHARED, held_by, shares
+from wgpu_nn.kernels.parts import run_in_parts
+from wgpu_nn.kernels.plan import MOST_TURNS, Site, Task, View, Words, chosen, grid, workgroups
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.windows import large
 from wgpu_nn.shape import collapse, reduced, size
 
 SHORT = 16  # elements of a row that one invocation computes as fast as several
@@ -30,6 +32,15 @@ class RowsKey(NamedTuple):
     lanes: int
     held: int
     finish: Chain | None  # what is done to each result before it is stored
+    workgroup: int
+
+
+class _Way(NamedTuple):
+    """A variant: the body, the invocations that share a row, the vectors that each holds, and the workgroup."""
+
+    body: str
+    lanes: int
+    held: int
     workgroup: int
 
 
@@ -96,8 +107,11 @@ def run_rows(site: Site, op: str, x: View, axis: int, out: View, end: Finish | N
         tuple(x.shape[i] for i in others), [tuple(v.strides[i] for i in others) for v in (x, out)]
     )
     rows, length = size(sizes), x.shape[axis]
-    if site.target.software and 3 * length > 4 * MOST_TURNS:
+    if (site.target.software and 3 * length > 4 * MOST_TURNS) or x.dtype.nbytes * length > site.target.binding:
         _in_parts(site, op, x, axis, out, end)
+        return
+    if large(site, x, out):
+        run_in_parts(site, _planner, op, [x], {"axis": axis}, out)
         return
     strides = (x.strides[axis], out.strides[axis])
     places = (x.offset, out.offset, length, *steps, *out_steps)
@@ -108,11 +122,28 @@ def run_rows(site: Site, op: str, x: View, axis: int, out: View, end: Finish | N
         body, (lanes, held) = "softmax_held", held_by(length) or (0, 0)
         if not lanes:
             body, lanes, held = "softmax_stream", SHARED, 1
-    workgroup = SHARED if body != "softmax" else site.target.workgroup
-    key = RowsKey(op, len(sizes), body, four, lanes, held, end.chain if end else None, workgroup)
-    values = (rows, length, x.offset, out.offset, *strides, *sizes, *steps, *out_steps)
-    views = [x, *(end.views if end else ()), out]
-    site.launch(rows_kernel, key, values, views, grid(-(-rows * lanes // workgroup)))
+
+    def launch(way: _Way, site: Site, views: Sequence[View], end: Finish | None = None) -> None:
+        body, lanes, held, workgroup = way
+        key = RowsKey(op, len(sizes), body, four, lanes, held, end.chain if end else None, workgroup)
+        values = (rows, length, x.offset, out.offset, *strides, *sizes, *steps, *out_steps)
+        operands = [views[0], *(end.views if end else ()), views[1]]
+        site.launch(rows_kernel, key, values, operands, grid(-(-rows * lanes // workgroup)))
+
+    if body == "softmax":
+        found = {name: _Way(body, 1, 1, workgroup) for name, workgroup in workgroups(site).items()}
+    else:
+        first = _Way(body, lanes, held, SHARED)
+        others = {name: _Way("softmax_held", *way, SHARED) for name, way in shares(length).items()}
+        others["in two walks"] = _Way("softmax_stream", SHARED, 1, SHARED)
+        found = dict(sorted(others.items(), key=lambda item: item[1] != first))
+    traits = f"{op}, {'in fours' if four else 'side by side' if strides[0] == 1 else 'apart'}"
+    way = chosen(site, Task("rows", traits, (rows, length), (x,), (out,), length), found, launch)
+    launch(way, site, [x, out], end)
+
+
+def _planner(site: Site, op: str, xs: Sequence[View], attrs: Mapping[str, Any], out: View) -> None:
+    run_rows(site, op, xs[0], attrs["axis"], out)
 
 
 def _in_parts(site: Site, op: str, x: View, axis: int, out: View, end: Finish | None) -> None:

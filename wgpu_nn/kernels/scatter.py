@@ -1,11 +1,12 @@
 """Plans scatter-adds: every output looks at all senders; where these are many, Ints are added by atomics, and Floats are
-sorted by target first, so that their order is fixed."""
+sorted by target first, so that their order is fixed. With ``switches.deterministic`` off these take atomics as well."""
 
 from __future__ import annotations
 
 import functools
 from typing import NamedTuple
 
+from wgpu_nn import switches
 from wgpu_nn.dtype import DTYPES, Int
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.index import IndexKey, address, coordinates
@@ -20,6 +21,7 @@ from wgpu_nn.shape import collapse
 # (output, sender) pairs from which a sort is worth its twenty launches; a look takes lavapipe 10 ns.
 MOST_LOOKS = 1 << 22
 MOST_LOOKS_OF_SOFTWARE = 1 << 18
+SENDERS = 32  # from which atomics cost less than a look at all of them, where their order does not matter
 FEW = 2048  # targets whose sums a workgroup's memory holds
 SHARE = 16384  # senders that a workgroup adds up for them
 # The target of a sender, counted from the front; the one behind the last if it is out of range.
@@ -65,8 +67,13 @@ def run_scatter_add(site: Site, x: View, index: View, source: View, axis: int, o
     if index.size == 0:
         copy(site, x, out)
         return
-    if _many(site, index.shape[axis], out.size):
-        (_in_any_order if x.dtype.kind is Int else _by_target)(site, x, index, source, axis, out)
+    many = _many(site, index.shape[axis], out.size)
+    free = not switches.deterministic and x.dtype.nbytes == 4  # of halves there are no atomics
+    if (free and index.shape[axis] >= SENDERS) or (many and x.dtype.kind is Int):
+        _in_any_order(site, x, index, source, axis, out)
+        return
+    if many:
+        _by_target(site, x, index, source, axis, out)
         return
     rank = len(x.shape)
     others = [d for d in range(rank) if d != axis]
@@ -87,8 +94,9 @@ def _many(site: Site, senders: int, outputs: int) -> bool:
 
 
 class CountKey(NamedTuple):
-    """What distinguishes kernels that add Ints by atomics. ``few`` targets are added up in workgroups first."""
+    """What distinguishes kernels that add by atomics. ``few`` targets are added up in workgroups first."""
 
+    dtype: str
     rank: int
     axis: int
     few: bool
@@ -96,11 +104,11 @@ class CountKey(NamedTuple):
 
 
 def _in_any_order(site: Site, x: View, index: View, source: View, axis: int, out: View) -> None:
-    """Plan a scatter-add of Ints by atomics: exact, and so the same each time."""
+    """Plan a scatter-add by atomics: of Ints it is exact, and so the same each time."""
     copy(site, x, out)
     others = [d for d in range(len(x.shape)) if d != axis]
     few = tiled(site) and index.size == index.shape[axis] and x.shape[axis] <= FEW
-    key = CountKey(len(x.shape), axis, few, 256 if few else site.target.workgroup)
+    key = CountKey(x.dtype.name, len(x.shape), axis, few, 256 if few else site.target.workgroup)
     values = (
         *(index.size, SHARE, x.shape[axis], out.strides[axis], *index.shape, index.offset, *index.strides),
         *(source.offset, *source.strides, out.offset, *(out.strides[d] for d in others)),
@@ -151,6 +159,29 @@ def _by_target(site: Site, x: View, index: View, source: View, axis: int, out: V
     site.launch(sorted_kernel, key, values, views, grid(-(-out.size // workgroup)))
 
 
+# WGSL adds whole numbers alone: the bits of a Float are exchanged for those of its sum, unless somebody was faster.
+_EXCHANGE = """fn {name}(at: u32, value: f32) {{
+    var old = atomicLoad(&{place}[at]);
+    loop {{
+        let found = atomicCompareExchangeWeak(&{place}[at], old, bitcast<u32>(bitcast<f32>(old) + value));
+        if (found.exchanged) {{ break; }}
+        old = found.old_value;
+    }}
+}}"""
+_ADD = "fn {name}(at: u32, value: i32) {{ atomicAdd(&{place}[at], value); }}"
+
+
+def _atomics(key: CountKey) -> list[str]:
+    """Return the WGSL that adds to results, and to sums in workgroup memory."""
+    text, word = (_ADD, "i32") if key.dtype == "i32" else (_EXCHANGE, "u32")
+    lines = [text.format(name="add", place="out")]
+    if key.few:
+        number = "sum" if key.dtype == "i32" else "bitcast<f32>(sum)"
+        lines += [f"alias Word = {word};", text.format(name="add_here", place="sums")]
+        lines.append(f"fn number(sum: Word) -> {DTYPES[key.dtype].wgsl} {{ return {number}; }}")
+    return lines
+
+
 @functools.cache
 def count_kernel(key: CountKey, values: Words | None) -> Kernel:
     """Return the kernel that adds each sender to its target at once."""
@@ -159,12 +190,15 @@ def count_kernel(key: CountKey, values: Words | None) -> Kernel:
     names = ["items", "share", "limit", "axis_stride", *(f"size{d}" for d in every)]
     names += ["index_offset", *(f"index_stride{d}" for d in every)]
     names += ["source_offset", *(f"source_stride{d}" for d in every), "out_offset", *(f"out_stride{d}" for d in others)]
+    element, word = DTYPES[key.dtype].wgsl, "i32" if key.dtype == "i32" else "u32"
+    stored = (("index", "r", "i32"), ("source", "r", element), ("out", "w", f"atomic<{word}>"))
     header = "\n".join(
         [
-            bindings((("index", "r", "i32"), ("source", "r", "i32"), ("out", "w", "atomic<i32>")), values is None),
+            bindings(stored, values is None),
             f"const WORKGROUP = {key.workgroup}u;",
-            f"const LIMIT = {FEW}u;",
+            f"const LIMIT = {FEW}u;" if key.few else "",
             words(tuple(names), values),
+            *_atomics(key),
             "struct Place { index: u32, source: u32, out: u32 }",
             "fn locate(i: u32) -> Place {",
             *coordinates(key.rank),
@@ -173,7 +207,7 @@ def count_kernel(key: CountKey, values: Words | None) -> Kernel:
         ]
     )
     body = "scatter_count_tile" if key.few else "scatter_count"
-    return assemble("scatter_add atomic i32", body, header, "rrw", values is None)
+    return assemble(f"scatter_add atomic {key.dtype}", body, header, "rrw", values is None)
 
 
 @functools.cache

@@ -69,7 +69,8 @@ def suits(site: Site, x: View, out: View, kernel: Shape, attrs: dict[str, Any]) 
     plain = kernel == (3, 3) and attrs["stride"] == attrs["dilation"] == (1, 1) and attrs["groups"] == 1
     tiles = n * -(-h // 2) * -(-w // 2)
     enough = min(c, o) >= CHANNELS and tiles >= TILES
-    return bool(switches.winograd) and not site.target.software and plain and enough
+    seen = PLACES * max(c, o) * tiles * x.dtype.nbytes <= site.target.binding
+    return bool(switches.winograd) and not site.target.software and plain and enough and seen
 
 
 def _rows(width: int, before: list[str], start: str) -> list[str]:

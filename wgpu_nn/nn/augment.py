@@ -29,8 +29,8 @@ def _active(x: Tensor) -> bool:
 
 
 def _each(n: int, device: Device) -> Tensor:
-    """Return a uniform number in [0, 1) for each image: ``[n, 1, 1]``."""
-    return rand([n, 1, 1], device)
+    """Return a uniform number in [0, 1) for each image: ``[n, 1, 1]``; places in images need more than a half's bits."""
+    return rand([n, 1, 1], device, device.backend.dtypes[Float])
 
 
 def _between(low: float, high: float, n: int, device: Device) -> Tensor:
@@ -173,7 +173,7 @@ class RandomBrightness(Module):
         b, c = (_between(1.0 - f, 1.0 + f, n, x.device).unsqueeze(1) for f in (self.brightness, self.contrast))
         lit = planes * b
         mean = lit.mean([1, 2, 3], keepdim=True)
-        return (mean + (lit - mean) * c).clamp(0.0, 1.0).reshape(x.shape)
+        return (mean + (lit - mean) * c).clamp(0.0, 1.0).cast(x.dtype).reshape(x.shape)
 
 
 class RandomBrightnessConfig(Config):
@@ -220,7 +220,7 @@ class RandomAffine(Module):
         mixed = mixed + _picked(planes, top, left + 1.0) * ((1.0 - lower) * right).unsqueeze(1)
         mixed = mixed + _picked(planes, top + 1.0, left) * (lower * (1.0 - right)).unsqueeze(1)
         mixed = mixed + _picked(planes, top + 1.0, left + 1.0) * (lower * right).unsqueeze(1)
-        return mixed.reshape(x.shape)
+        return mixed.cast(x.dtype).reshape(x.shape)
 
 
 class RandomAffineConfig(Config):
@@ -277,7 +277,8 @@ class Mixup(Module):
         share = own.reshape([n, 1])
         image = own.unsqueeze(1)
         mixed = planes * image + planes.flip(0) * (1.0 - image)
-        return mixed.reshape(x.shape), targets * share + targets.flip(0) * (1.0 - share)
+        shares = targets * share + targets.flip(0) * (1.0 - share)
+        return mixed.cast(x.dtype).reshape(x.shape), shares.cast(targets.dtype)
 
 
 class MixupConfig(Config):
@@ -316,7 +317,8 @@ class CutMix(Module):
         foreign = spans[0] & spans[1] & bernoulli([n, 1, 1], self.prob, x.device)
         share = foreign.float().mean([1, 2], keepdim=True).reshape([n, 1])
         mixed = foreign.unsqueeze(1).where(planes.flip(0), planes)
-        return mixed.reshape(x.shape), targets * (1.0 - share) + targets.flip(0) * share
+        shares = targets * (1.0 - share) + targets.flip(0) * share
+        return mixed.reshape(x.shape), shares.cast(targets.dtype)
 
 
 class CutMixConfig(Config):

@@ -150,7 +150,10 @@ class Algebra(Elementwise):
         return self.run("gather", self, index, axis=shapes.axis("gather", dim, self.rank))
 
     def scatter_add(self, dim: int, index: Self, source: Self) -> Self:
-        """A copy with source[i, j] added at [index[i, j], j] for dim 0, in a fixed order."""
+        """A copy with source[i, j] added at [index[i, j], j] for dim 0.
+
+        Sums are added up in a fixed order, unless ``switches.deterministic`` is off, which is faster for many senders.
+        """
         return self.run("scatter_add", self, index, source, axis=shapes.axis("scatter_add", dim, self.rank))
 
     def index_select(self, dim: int, index: Self) -> Self:

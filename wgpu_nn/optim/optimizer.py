@@ -40,29 +40,33 @@ class Optimizer(abc.ABC):
 
     def step(self, model: Module, grads: Gradients) -> None:
         """Update every trainable parameter that has a gradient."""
-        found = [(name, p, grads.get(p.value)) for name, p in model.named_params() if p.trainable]
-        moved = [(name, p, g) for name, p, g in found if g is not None]
+        moved = _moved(model, grads)
         if not moved:
             raise TrainingError(
                 "step: no gradient belongs to this model; compute the loss with this model, on an autodiff device"
             )
         device = moved[0][2].device
+        self.prepare(model, grads)
         numbers = host_numbers(device, self._advance)
         hyper = dict(zip(self.hyper(), numbers, strict=True))
         for name, param, g in moved:
-            cells = self._cells.get(name)
-            if cells is None:
-                # A captured step must find them as state: they are made outside of its trace.
-                with device.untraced():
-                    # In f32 for halves too: what is kept from step to step would be lost in their rounding.
-                    start = self.init_single(zeros(param.shape, device, dtype=device.backend.dtypes[Float]))
-                cells = self._cells[name] = {slot: Cell(t) for slot, t in start.items()}
+            cells = self._cells[name]
             state = {slot: cell.value for slot, cell in cells.items()}
             p, g = (t.cast(t.dtype.wide) for t in (param.value.inner(), g))
             new, changed = self.apply_single(p, g, state, hyper)
             for slot, t in changed.items():
                 cells[slot].value = t
             param.value = new.to(param.device)
+
+    def prepare(self, model: Module, grads: Gradients) -> None:
+        """Make the first state of each parameter that ``step`` would update and that has none yet."""
+        for name, param, g in _moved(model, grads):
+            if name not in self._cells:
+                # A captured step must find them as state: they are made outside of its trace.
+                with g.device.untraced():
+                    # In f32 for halves too: what is kept from step to step would be lost in their rounding.
+                    start = self.init_single(zeros(param.shape, g.device, dtype=g.device.backend.dtypes[Float]))
+                self._cells[name] = {slot: Cell(t) for slot, t in start.items()}
 
     def _advance(self) -> list[float]:
         self.steps += 1
@@ -101,6 +105,12 @@ class Optimizer(abc.ABC):
         for name in self._cells.keys() - loaded.keys():
             del self._cells[name]
         self.steps = steps
+
+
+def _moved(model: Module, grads: Gradients) -> list[tuple[str, Param, Tensor]]:
+    """Return the trainable parameters that have a gradient, by name."""
+    found = [(name, p, grads.get(p.value)) for name, p in model.named_params() if p.trainable]
+    return [(name, p, g) for name, p, g in found if g is not None]
 
 
 def decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from wgpu_nn import switches
 from wgpu_nn.autodiff import Autodiff
 from wgpu_nn.backends.base import Backend
 from wgpu_nn.backends.numpy import Numpy
@@ -41,6 +43,9 @@ class Device:
     ``Device("wgpu:nvidia")`` name an adapter by index or by part of its name, ``Device("numpy")`` is the CPU through
     NumPy, and ``Device("numpy:f64")`` the same in double precision. ``device.autodiff()`` records gradients.
 
+    ``limits`` opens an adapter with lower limits than it has, by WebGPU's names, as if it were a lesser one:
+    ``Device(limits={"max-storage-buffer-binding-size": 1 << 20})``. It is another device than the one without.
+
     ``float_dtype=float16`` lets Floats that are made here, parameters of modules included, be halves. It is no other
     place: tensors of both mix. Halves take two bytes an element; all is computed in f32, and rounded where it is stored.
     On a GPU without WGSL's f16 single ones are stored by atomics: slower, and of the same bits.
@@ -48,10 +53,14 @@ class Device:
 
     __slots__ = ("backend", "float_dtype", "rng")
 
-    def __init__(self, name: str = "wgpu", float_dtype: DType | None = None) -> None:
+    def __init__(
+        self, name: str = "wgpu", float_dtype: DType | None = None, limits: Mapping[str, int] | None = None
+    ) -> None:
         kind, _, which = name.partition(":")
         if kind in ("wgpu", "gpu"):
-            self.backend, self.rng = _wgpu(which or None)
+            self.backend, self.rng = _wgpu(which or None, limits or {})
+        elif limits:
+            raise DeviceError(f"device: expected limits of a wgpu device, got {name!r} with {', '.join(limits)}")
         elif kind in ("numpy", "cpu"):
             self.backend, self.rng = _numpy(which)
         else:
@@ -157,18 +166,18 @@ def _numpy(which: str) -> tuple[Backend, Rng]:
     return (Numpy(known[which]), Rng()) if which != "f32" else _numpy("")
 
 
-def _wgpu(which: str | None) -> tuple[Backend, Rng]:
+def _wgpu(which: str | None, limits: Mapping[str, int]) -> tuple[Backend, Rng]:
     from wgpu_nn.gpu import choose  # wgpu is loaded when the first GPU device is named, not before
 
-    return _open(choose(which)[0].index)
+    return _open(choose(which)[0].index, frozenset(limits.items()), switches.limits.value)
 
 
 @functools.cache
-def _open(index: int) -> tuple[Backend, Rng]:
+def _open(index: int, limits: frozenset[tuple[str, int]], mode: str) -> tuple[Backend, Rng]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.gpu import Gpu, adapters
 
-    return Wgpu(Gpu(adapters()[index])), Rng()
+    return Wgpu(Gpu(adapters()[index], dict(limits))), Rng()
 
 
 _default: Device | None = None

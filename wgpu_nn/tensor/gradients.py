@@ -76,7 +76,8 @@ class Gradients:
         """Return the Euclidean norm of all gradients taken as one vector."""
         total = None
         for g in self._found.values():
-            part = (g * g).sum()
+            wide = g.cast(g.dtype.wide)  # squares of halves from 256 on are infinite
+            part = (wide * wide).sum()
             total = part if total is None else total + part
         if total is None:
             raise GradientError("norm: there are no gradients")

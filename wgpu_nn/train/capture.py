@@ -139,7 +139,8 @@ class Captured(Generic[P, R]):
         if root is None or not switches.capture or root.recorder is not None:
             return self._fn(*args, **kwargs)
         fuse = bool(switches.fusion) if self._options.fuse is None else self._options.fuse
-        key = (shape, id(root), bool(switches.checked_shaders), fuse, switches.autotune.value, bool(switches.half_sums))
+        modes = (switches.checked_shaders, switches.half_sums, switches.deterministic)
+        key = (shape, id(root), fuse, switches.autotune.value, *map(bool, modes))
         with self._lock:
             step = self._steps.get(key)
             if step is None:

@@ -17,9 +17,10 @@ from wgpu_nn.nn import Config, Module
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.record import Checkpoint, load_checkpoint
 from wgpu_nn.record.module import from_arrays
-from wgpu_nn.tensor import Rng, Tensor
+from wgpu_nn.tensor import Rng, Tensor, tensor
 from wgpu_nn.train.feed import Loader
 from wgpu_nn.train.history import EpochRecord
+from wgpu_nn.train.precision import LossScale
 from wgpu_nn.train.totals import Totals
 from wgpu_nn.train.window import Sums
 
@@ -50,6 +51,7 @@ class Parts:
     data: Loader
     config: Config | None
     accumulate: int
+    scale: LossScale | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to continue this run."""
@@ -58,6 +60,7 @@ class Parts:
             "optimizer": type(self.optimizer).__name__,
             "config": None if self.config is None else json.loads(self.config.to_json()),
             "accumulate": self.accumulate,
+            "precision": "f32" if self.scale is None else "f16",
             "data": _order_of(self.data),
         }
 
@@ -84,6 +87,8 @@ def take_position(parts: Parts, at: Position) -> Taken:
     tensors = {"model": _later(parts.model.state()), "optimizer": _later(parts.optimizer.state())}
     if at.batch:
         tensors["metrics"] = parts.totals.later()
+    if parts.scale is not None:
+        tensors["precision"] = {str(i): cell.value.numpy_later() for i, cell in enumerate(parts.scale.cells())}
     state = {
         **parts.identity(),
         "position": asdict(at),
@@ -130,6 +135,9 @@ def load_position(path: Path, parts: Parts) -> Position:
     except BaseException:
         parts.model.load_state(before)
         raise
+    if parts.scale is not None:
+        for i, cell in enumerate(parts.scale.cells()):
+            cell.value = tensor(saved.tensors["precision"][str(i)], cell.device)
     parts.rng.seed, parts.rng.stream = seed, stream
     return at
 

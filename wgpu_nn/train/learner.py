@@ -19,6 +19,7 @@ from wgpu_nn.train.evaluation import Evaluation, Prediction, Resting
 from wgpu_nn.train.feed import Loader, Streamed, feed
 from wgpu_nn.train.history import monitor_of
 from wgpu_nn.train.journal import Place
+from wgpu_nn.train.precision import LossScale
 from wgpu_nn.train.preflight import check_labels, preflight
 from wgpu_nn.train.progress import Progress, Silent
 from wgpu_nn.train.session import Result, Session
@@ -47,6 +48,10 @@ class Learner:
     n the optimizer makes a step after every n batches, by the mean of their gradients, and one by what is left at an
     epoch's end. ``clip_value`` limits each element of the gradients, then ``clip_norm`` the norm of all together.
 
+    With ``precision="f16"`` training steps compute on a working copy of the model in halves, and scale the loss so that
+    small gradients are not lost; weights, optimizer and evaluation stay in f32. A ``step`` of your own gets that copy as its
+    model, and gives it inputs in halves (``x.half()``).
+
     Steps are captured, ``calls_per_submit`` of them sent at once; ``capture=False`` runs them op by op. The model lives
     on an autodiff device; ``valid_device`` names another one for evaluation, the CPU for example. Data sets in memory are
     uploaded once, if they are 1 GiB or less together and the loader has no ``transform``; other batches are uploaded one
@@ -70,7 +75,7 @@ class Learner:
         accumulate: int = 1,
         clip_value: float | None = None,
         clip_norm: float | None = None,
-        precision: Literal["f32"] = "f32",
+        precision: Literal["f32", "f16"] = "f32",
         monitor: str = "loss",
         callbacks: Sequence[Callback] = (),
         capture: bool = True,
@@ -87,18 +92,20 @@ class Learner:
             raise ConfigError(
                 f"Learner: expected accumulate and calls_per_submit of 1 or more, got {accumulate} and {calls_per_submit}"
             )
-        if precision != "f32":
-            raise ConfigError(f"Learner: expected precision f32, got {precision}")
+        if precision not in ("f32", "f16"):
+            raise ConfigError(f"Learner: expected precision f32 or f16, got {precision}")
         names = [m.name for m in metrics]
         if len(set(names)) < len(names) or "loss" in names:
             raise ConfigError(
                 f"Learner: expected metrics of different names, and none called loss, got {names}; set name="
             )
         self.model, self.optimizer = model, optim
-        training = supervised(loss) if loss is not None else cast(StepFunction, step)
+        training = supervised(loss, precision == "f16") if loss is not None else cast(StepFunction, step)
+        resting = supervised(loss) if loss is not None else training
+        scale = LossScale(self.device) if precision == "f16" else None
         self.settings = Settings(
-            training=Training(model, optim, training, Clipping(clip_value, clip_norm)),
-            valid_step=valid_step or training,
+            training=Training(model, optim, training, Clipping(clip_value, clip_norm), scale),
+            valid_step=valid_step or resting,
             loss=loss,
             metrics=tuple(metrics),
             rates=Rates(schedule, schedule_by),

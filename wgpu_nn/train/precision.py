@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from wgpu_nn.dtype import F16, DType, Float
 from wgpu_nn.errors import TrainingError
 from wgpu_nn.nn import Module, Param
-from wgpu_nn.optim import Optimizer
 from wgpu_nn.tensor import Cell, Device, Gradients, Tensor, full
 
 M = TypeVar("M", bound=Module)
@@ -33,6 +32,18 @@ def working_copy(model: M, dtype: DType = F16) -> M:
         return Param(p.value.cast(dtype), trainable=False) if p.trainable and p.tensor.kind is Float else p
 
     return model.map_params(rounded)
+
+
+class Stepping(Protocol):
+    """What moves a model by gradients, and names what else it changes: an optimizer, or one behind clipping."""
+
+    def step(self, model: Module, grads: Gradients, /) -> None:
+        """Move the model."""
+        ...
+
+    def cells(self) -> list[Cell]:
+        """Return what ``step`` replaces beside the model's parameters."""
+        ...
 
 
 class LossScale:
@@ -75,14 +86,14 @@ class LossScale:
         """Return the loss times the factor, as f32: what to call ``backward`` on."""
         return loss.float() * self._scale.value.to(loss.device)
 
-    def step(self, optimizer: Optimizer, model: Module, grads: Gradients) -> Tensor:
+    def step(self, optimizer: Stepping, model: Module, grads: Gradients) -> Tensor:
         """Step with the gradients of the scaled loss, unless they overflow; return whether they did not: [] Bool."""
         scale = self._scale.value
         grads = grads.map(lambda g: g.float() / scale)
         finite = _finite(grads)
+        optimizer.prepare(model, grads)
         cells: list[Cell] = [*(p for p in model.params() if p.trainable), *optimizer.cells()]
         before = [(cell, _below(cell.value)) for cell in cells]
-        # Zeros leave state that a first step makes at its start.
         optimizer.step(model, grads.map(lambda g: finite.where(g, 0.0)))
         for cell, old in before:
             cell.value = finite.where(_below(cell.value), old).to(cell.device)
@@ -102,8 +113,8 @@ def _below(x: Tensor) -> Tensor:
 
 
 def _finite(grads: Gradients) -> Tensor:
-    """[] Bool: whether no element of any gradient is infinite or NaN."""
-    found = [g.abs().max() for g in grads]
+    """[] Bool: whether no element of any gradient is NaN or beyond 1.8e19, whose square is infinite."""
+    found = [g.square().max() for g in grads]  # fused, where abs, being light, would be stored on its own
     if not found:
         raise TrainingError("loss scale: expected gradients, got none; compute the loss with this model")
     top = found[0]

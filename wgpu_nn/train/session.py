@@ -68,7 +68,9 @@ class Session:
         self._ledger, self._pace, self._gauge = Ledger(settings.summed, below), Pace(), Gauge(below)
         config = None if place is None else place.config
         rng, totals = self.device.rng, self._ledger.totals
-        parts = Parts(self.model, self.optimizer, rng, totals, train, config, settings.accumulate)
+        parts = Parts(
+            self.model, self.optimizer, rng, totals, train, config, settings.accumulate, settings.training.scale
+        )
         self._journal = Journal(place, parts, self._facts)
         self.at = Position()
         self._prepare()
@@ -91,7 +93,8 @@ class Session:
             self._evaluation = Evaluation(resting, s.valid_step, s.metrics, self.valid_feed, where, s.captured)
         training, ledger, source = s.training, self._ledger, self.train_feed
         gathered = self._gathered = Accumulator() if s.accumulate > 1 else None
-        state = [self.model, self.optimizer, ledger, *([gathered] if gathered else [])]
+        scale = training.scale
+        state = [self.model, self.optimizer, ledger, *([gathered] if gathered else []), *([scale] if scale else [])]
 
         def update(given: Given) -> Statistics:
             return ledger.put(training.update(source.batch(given), gathered))

@@ -11,6 +11,7 @@ from wgpu_nn.errors import ConfigError, TrainingError
 from wgpu_nn.nn import Module
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.tensor import Cell, Device, Gradients, Tensor, host_numbers, zeros
+from wgpu_nn.train.precision import LossScale, working_copy
 
 Batch: TypeAlias = "tuple[Tensor, ...] | dict[str, Tensor]"
 """What a step gets: the arrays of the data set's items, stacked, on the device; a dict where the items are dicts."""
@@ -51,8 +52,11 @@ class Model(Protocol):
         ...
 
 
-def supervised(loss: Loss | Callable[[Tensor, Tensor], Tensor]) -> StepFunction:
-    """Return the step of batches (inputs, targets): ``loss`` of what the model makes of the inputs, and the targets."""
+def supervised(loss: Loss | Callable[[Tensor, Tensor], Tensor], halves: bool = False) -> StepFunction:
+    """Return the step of batches (inputs, targets): ``loss`` of what the model makes of the inputs, and the targets.
+
+    With ``halves`` the model is given inputs in halves; the loss is computed in full precision all the same.
+    """
     compare = loss.forward if isinstance(loss, Loss) else loss
 
     def step(model: Module, batch: Batch) -> Output:
@@ -62,7 +66,11 @@ def supervised(loss: Loss | Callable[[Tensor, Tensor], Tensor]) -> StepFunction:
                 f"step: expected batches of (inputs, targets), got {got}; give the Learner a step=function(model, batch)"
             )
         inputs, targets = batch
+        if halves and inputs.kind is Float:
+            inputs = inputs.half()
         outputs = cast(Model, model).forward(inputs)
+        if halves:
+            outputs = outputs.float()
         return Output(compare(outputs, targets), outputs, targets)
 
     return step
@@ -163,29 +171,57 @@ def device_of(model: Module) -> Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Clipped:
+    """An optimizer that is given gradients within limits."""
+
+    optimizer: Optimizer
+    clipping: Clipping
+
+    def step(self, model: Module, grads: Gradients, /) -> None:
+        """Move the model."""
+        self.optimizer.step(model, self.clipping.apply(grads))
+
+    def cells(self) -> list[Cell]:
+        """Return the optimizer's cells."""
+        return self.optimizer.cells()
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
-    """All that a training step works with."""
+    """All that a training step works with; with a ``scale`` the step gets a working copy of the model in halves."""
 
     model: Module
     optimizer: Optimizer
     step: StepFunction
     clipping: Clipping
+    scale: LossScale | None = None
 
     def update(self, batch: Batch, gathered: Accumulator | None = None) -> Output:
         """Forward, backward, and a step of the optimizer; by the mean with what is ``gathered``, if anything is.
 
         The output lives on the device below the model's. Nothing waits for the device, and all that changes is the
-        model, the optimizer, what is gathered, and the device's random sequence.
+        model, the optimizer, what is gathered, the scale, and the device's random sequence.
         """
-        out = checked(self.step(self.model, batch))
-        grads = out.loss.backward()
+        out, grads = self._pass(batch)
         if gathered is not None:
             grads = gathered.take(self.model, grads, device_of(self.model).inner())
-        self.optimizer.step(self.model, self.clipping.apply(grads))
+        stepping = Clipped(self.optimizer, self.clipping)
+        if self.scale is None:
+            stepping.step(self.model, grads)
+        else:
+            self.scale.step(stepping, self.model, grads)
         return lowered(out)
 
     def gather(self, batch: Batch, gathered: Accumulator) -> Output:
         """Forward and backward, and the gradients go to those ``gathered``; the model stays as it is."""
-        out = checked(self.step(self.model, batch))
-        gathered.add(self.model, out.loss.backward())
+        out, grads = self._pass(batch)
+        gathered.add(self.model, grads)
         return lowered(out)
+
+    def _pass(self, batch: Batch) -> tuple[Output, Gradients]:
+        """Return the output, and the gradients of its loss, which is scaled if there is a scale."""
+        if self.scale is None:
+            out = checked(self.step(self.model, batch))
+            return out, out.loss.backward()
+        out = checked(self.step(working_copy(self.model), batch))
+        return out, self.scale.scaled(out.loss).backward().map(lambda g: g.float())
