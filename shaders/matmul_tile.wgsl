@@ -45,8 +45,10 @@ fn main(
         next_a[i] = a_load(a, m + pa.y * 4u, first + pa.x);
         next_b[i] = b_load(b, first + pb.x, n + pb.y * 4u);
     }
-    // All teams take as many steps as the first, as barriers are for all; what lies beyond the end loads as zeros.
-    for (var k = first; k < last + team * STEP; k += advance) {
+    // All teams take as many steps as the first, as barriers are for all; what lies beyond the end loads as zeros. They
+    // count by the first team's step, so that a compiler sees that they do.
+    for (var base = slice * per_slice(); base < last; base += advance) {
+        let k = base + team * STEP;
         for (var i = 0u; i < LOADS; i++) {
             let pa = place(local + i * SIDE * SIDE, A_BY_INNER);
             let pb = place(local + i * SIDE * SIDE, B_BY_INNER);

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import fuzz
 from wgpu_nn import Device, switches
 from wgpu_nn.errors import AdapterError
 
+fuzz.load()
 BACKEND = Path(__file__).parent / "backend"
 # A GPU's kernels run on a software adapter as well, slowly: the portable limits of WebGPU (spec section 3.6.2).
-PORTABLE = {"invocations": 256, "storage": 16384}
+PORTABLE: dict[str, Any] = {"invocations": 256, "storage": 16384}
 MODES = ("software-trusted", "software-checked", "gpu-trusted", "gpu-checked")
 
 
@@ -40,6 +43,19 @@ def gpu_variants(gpu_device: Device) -> dict[str, Device]:
         name: Device.of(Wgpu(gpu_device.gpu, Target(software=name == "software", **PORTABLE), tuned=True))
         for name in ("software", "gpu")
     }
+
+
+@pytest.fixture(scope="session")
+def step_launches(gpu_device: Device) -> int:
+    """Launches of a captured training step of the spec page's network: one more where kernels bind eight buffers only."""
+    return 20 if gpu_device.gpu.limits["max-storage-buffers-per-shader-stage"] > 8 else 21
+
+
+@pytest.fixture
+def timestamps(gpu_device: Device) -> None:
+    """For tests that time launches: with the limits of every device there is nothing to time them by."""
+    if "timestamp-query" not in gpu_device.gpu.features:
+        pytest.skip("this device has no timestamps")
 
 
 @pytest.fixture(params=MODES)

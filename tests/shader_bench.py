@@ -1,13 +1,15 @@
-"""Runs one WGSL body by itself: a small header, NumPy buffers, one launch; no tensors and no ops in between."""
+"""Gives one WGSL body a small header of its own and runs it on the harness; no tensors and no ops in between."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from wgpu_nn import switches, testing
 from wgpu_nn.dtype import DTYPES
 from wgpu_nn.gpu import Gpu
 from wgpu_nn.kernels.source import assemble, body, words
@@ -20,14 +22,13 @@ _HOOKS = {
     "sums_store": "fn sums_store(n: u32, v: vec4f) { }",
 }
 _serial = itertools.count()
-GUARD = 64  # bytes behind each buffer's end that must stay as they are
 
 
 class Out:
     """A buffer that the body writes: its shape and type, filled with a mark beforehand."""
 
     def __init__(self, shape: tuple[int, ...], dtype: type[np.generic] = np.float32, element: str = "") -> None:
-        self.mark = np.full(shape, -77).astype(dtype)  # wraps around in unsigned words
+        self.memory = testing.Out(shape, dtype, initial=-77)  # wraps around in unsigned words
         self.element = element
 
 
@@ -49,16 +50,16 @@ def run(
     text: str = "",
     elements: Mapping[str, str] | None = None,
     written: str = "",
-) -> np.ndarray:
-    """Launch ``shaders/<file>.wgsl``, or a body that ``file`` has ``written``, and return what it wrote to its one Out.
+) -> Any:
+    """Launch ``shaders/<file>.wgsl``, or a body that ``file`` has ``written``, and return what it wrote to its Out, or Outs.
 
     ``constants`` become WGSL constants, ``sizes`` functions that return a u32, ``text`` is appended as it is, and
     ``elements`` gives a buffer's element type where it is not that of its array.
     """
     lines = []
     for i, (name, value) in enumerate(buffers.items()):
-        array = value.mark if isinstance(value, Out) else value
-        element = (elements or {}).get(name) or (value.element if isinstance(value, Out) else "") or _WGSL[array.dtype]
+        dtype = value.memory.dtype if isinstance(value, Out) else value.dtype
+        element = (elements or {}).get(name) or (value.element if isinstance(value, Out) else "") or _WGSL[dtype]
         access = "read_write" if isinstance(value, Out) else "read"
         lines.append(f"@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;")
     for name, value in (constants or {}).items():
@@ -76,19 +77,6 @@ def run(
     assert not missing, f"{file} needs {missing}"
     access = "".join("w" if isinstance(b, Out) else "r" for b in buffers.values())
     kernel = assemble(f"{file} alone {next(_serial)}", file, header, access, False, written)
-    leases = []
-    out = None
-    for value in buffers.values():
-        array = value.mark if isinstance(value, Out) else np.ascontiguousarray(value)
-        lease = gpu.pool.lease(array.nbytes + GUARD)
-        guarded = np.concatenate([array.view(np.uint32).ravel(), np.full(GUARD // 4, 0xABCD, np.uint32)])
-        gpu.stream.upload(lease, guarded)
-        leases.append(lease)
-        if isinstance(value, Out):
-            out = (lease, value.mark)
-    assert out is not None
-    gpu.stream.launch(kernel, leases, groups if isinstance(groups, tuple) else (groups, 1, 1))
-    lease, mark = out
-    data = np.frombuffer(gpu.stream.read(lease, 0, mark.nbytes + GUARD), np.uint32)
-    assert (data[-GUARD // 4 :] == 0xABCD).all(), "wrote beyond the end"
-    return data[: -GUARD // 4].view(mark.dtype).reshape(mark.shape)
+    shader = testing.Shader(gpu, kernel.code, name=kernel.source)
+    given = {name: value.memory if isinstance(value, Out) else value for name, value in buffers.items()}
+    return shader.run(given, groups, trusted=not switches.checked_shaders)

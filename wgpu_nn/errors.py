@@ -53,6 +53,10 @@ class ShaderError(DeviceError):
     """A WGSL shader does not compile; the message carries file, line and column."""
 
 
+class SanitizerError(DeviceError):
+    """A watched shader did what it must not: an access out of bounds, a race, a NaN, an output left unwritten."""
+
+
 class CaptureError(WgpuNNError, RuntimeError):
     """A captured function did something that cannot be replayed."""
 

@@ -39,9 +39,10 @@ class Choice:
     def __init__(self, variable: str, values: dict[str, str], meaning: str) -> None:
         """Take what each of ``values`` means; the first is the default."""
         self.variable, self.values, self.meaning = variable, values, meaning
-        self._value = self._known(os.environ.get(variable, "").lower() or next(iter(values)), variable)
+        self._value = self.known(os.environ.get(variable, "").lower() or next(iter(values)), variable)
 
-    def _known(self, value: str, what: str) -> str:
+    def known(self, value: str, what: str) -> str:
+        """Return a value if it is one of ours; the error names ``what`` it was given to."""
         if value not in self.values:
             known = ", ".join(f"{name} ({meaning})" for name, meaning in self.values.items())
             raise ConfigError(f"{what}: expected {known}, got {value!r}; it decides {self.meaning}")
@@ -54,7 +55,7 @@ class Choice:
 
     @value.setter
     def value(self, value: str) -> None:
-        self._value = self._known(value, self.variable)
+        self._value = self.known(value, self.variable)
 
     @contextmanager
     def set(self, value: str) -> Iterator[None]:
@@ -70,6 +71,17 @@ checked_shaders = Switch("WGPU_NN_CHECKED", False, "our own shaders run with bou
 capture = Switch("WGPU_NN_CAPTURE", True, "captured functions are traced and replayed; off, they run as they are")
 fusion = Switch(
     "WGPU_NN_FUSION", True, "captured functions are fused; off, they launch op by op and equal eager mode bit for bit"
+)
+debug = Choice(
+    "WGPU_NN_DEBUG",
+    {
+        "off": "nothing is watched",
+        "nan": "the first kernel that makes NaN",
+        "inf": "the first kernel that makes NaN or infinity",
+        "bounds": "accesses out of bounds",
+        "race": "results that depend on the order of workgroups",
+    },
+    "what devices that are opened from now on watch their kernels for, unless they are told",
 )
 deterministic = Switch(
     "WGPU_NN_DETERMINISTIC",

@@ -122,7 +122,7 @@ def test_more_blocks_than_one_dimension_has_workgroups_take_two() -> None:
     # That a body counts workgroups over two dimensions is what the tests of bodies by themselves show.
     f32, batch = DEFAULT_DTYPES[Float], 65_537
     for software, groups in ((False, 2 * batch), (True, -(-32 * batch // 32))):
-        plans = Plans(Target(software, 256, 16384))
+        plans = Plans(Target(software, 256, 16384, binding=1 << 28))
         q, k = (plans.empty((batch, 2, n, 4), f32) for n in ((64, 64) if software else (3, 3)))
         plans.run("attention", [q, k, k], {"scale": 1.0, "causal": False})
         width, height, depth = plans.launches[0][2]

@@ -69,11 +69,16 @@ def test_json_has_the_environment_the_medians_and_the_raw_rounds(found: Report) 
         assert row["images_per_s"] == pytest.approx(4e6 / row["wall_us"])
 
 
-def test_counts_of_the_report_keep_the_contract(found: Report) -> None:
+def test_counts_of_the_report_keep_the_contract(found: Report, step_launches: int) -> None:
     rows = {row["key"]: row for row in found.saved["rows"]}
     for key in ("captured", "captured-unfused", "inference"):
         assert (rows[key]["submits"], rows[key]["compiled"], rows[key]["allocated"]) == (1, 0, 0), key
-    assert rows["captured"]["launches"] <= 20 < rows["captured-unfused"]["launches"] <= rows["eager"]["launches"]
+    assert (
+        rows["captured"]["launches"]
+        <= step_launches
+        < rows["captured-unfused"]["launches"]
+        <= rows["eager"]["launches"]
+    )
     assert rows["eager"]["compiled"] == rows["eager"]["allocated"] == 0
 
 
@@ -87,10 +92,10 @@ def test_launches_are_listed_with_their_share_of_the_gpu_time(found: Report) -> 
     assert found.out.count("%") == captured["launches"]
 
 
-def test_the_spec_pages_batch_keeps_the_contract(gpu_device: Device) -> None:
+def test_the_spec_pages_batch_keeps_the_contract(gpu_device: Device, step_launches: int) -> None:
     captured = step_ours.engines(gpu_device.autodiff(), 64)[0]
     facts = captured.facts()
-    assert facts.launches is not None and facts.launches <= 20
+    assert facts.launches is not None and facts.launches <= step_launches
     assert (facts.submits, facts.compiled, facts.allocated) == (1, 0, 0)
 
 

@@ -74,7 +74,7 @@ def agree(got: list[np.ndarray], want: list[np.ndarray], fuse: bool) -> None:
 
 
 # --- what it costs -----------------------------------------------------------------------------------------------------
-def test_a_training_step_of_the_spec_pages_cnn_is_20_launches_and_one_submit() -> None:
+def test_a_training_step_of_the_spec_pages_cnn_is_20_launches_and_one_submit(step_launches: int) -> None:
     device = Device.of(Wgpu(Gpu(choose()[0]))).autodiff()
     model, optimizer = ModelConfig(10, 512).init(device), AdamConfig().init()
     step = capture(state=[model, optimizer, device])(step_of(model, optimizer))
@@ -87,7 +87,7 @@ def test_a_training_step_of_the_spec_pages_cnn_is_20_launches_and_one_submit() -
     for _ in range(5):
         loss = step(x, y)
     since = gpu.counts.since(before)
-    assert step.steps[0].step.launches <= 20 and since.launches <= 5 * 20
+    assert step.steps[0].step.launches <= step_launches and since.launches <= 5 * step_launches
     assert since.submits == 5
     assert (since.pipelines, since.bind_groups, since.uploads, since.reads) == (0, 0, 0, 0)
     assert gpu.pool.stats().created == pool.created and gpu.pool.stats().live_bytes == pool.live_bytes

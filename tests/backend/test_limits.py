@@ -26,6 +26,7 @@ def test_a_switch_opens_devices_with_the_limits_that_every_webgpu_device_has() -
         lower = Device(limits={BINDING: 1 << 20})
     for name, value in PORTABLE.items():
         assert portable.gpu.limits.get(name, value) == value, name
+    assert not portable.gpu.features
     assert lower.gpu.limits == portable.gpu.limits | {BINDING: 1 << 20}
     assert Device() == Device() and (switches.limits.value == "default" or Device() != portable)
 

@@ -106,7 +106,8 @@ def test_what_a_norm_launches(name: str, gpu_device: Device) -> None:
         np.testing.assert_allclose(g.numpy(), want.numpy(), rtol=1e-4, atol=1e-4)
     print(rest.steps[0].plan, step.steps[0].plan, sep="\n")  # shown if the test fails
     assert rest.steps[0].step.launches <= LAUNCHES[name][0]
-    assert step.steps[0].step.launches <= LAUNCHES[name][1]
+    few = gpu_device.gpu.limits["max-storage-buffers-per-shader-stage"] <= 8 and name == "batch"  # its sums bind nine
+    assert step.steps[0].step.launches <= LAUNCHES[name][1] + few
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 64), (2, 4096), (2, 7001), (2, 9001), (1, 33_000)], ids=str)

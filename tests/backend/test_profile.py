@@ -44,6 +44,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("timestamps")
 def test_a_script_is_run_and_its_launches_are_shown_and_saved(
     script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +84,7 @@ def valid(trace: dict[str, Any], launches: int, submits: int) -> None:
     assert any("rows" in e["args"] for e in kernels)
 
 
+@pytest.mark.usefixtures("timestamps")
 def test_a_profiled_run_gives_the_same_results_and_counts(gpu_device: Device) -> None:
     x = tensor(np.arange(60, dtype=np.float32).reshape(5, 12), gpu_device)
     work = lambda: [(x * i + 1.0).sum(1).numpy() for i in range(3)]
@@ -103,6 +105,7 @@ def test_a_profiled_run_gives_the_same_results_and_counts(gpu_device: Device) ->
     assert all(b.start >= a.start for a, b in zip(found.launched, found.launched[1:])), "in stream order"
 
 
+@pytest.mark.usefixtures("timestamps")
 def test_many_launches_of_one_submit_are_all_timed(gpu_device: Device) -> None:
     x = tensor(np.ones(8, np.float32), gpu_device)
     step = capture(fuse=False)(lambda a: a + 1.0)
@@ -112,6 +115,7 @@ def test_many_launches_of_one_submit_are_all_timed(gpu_device: Device) -> None:
     assert len(found.launched) == 3000 and [s.launches for s in found.submits] == [3000]
 
 
+@pytest.mark.usefixtures("timestamps")
 def test_the_scripts_end_is_the_commands(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for ending, status, message in (
         ("sys.exit(3)", 3, ""), ("sys.exit('stop')", 1, "stop"), ("raise KeyError('lost')", 1, "KeyError: 'lost'"),
@@ -123,6 +127,7 @@ def test_the_scripts_end_is_the_commands(script: Path, capsys: pytest.CaptureFix
         assert message in err and "launches in" in out, "what was recorded is shown"
 
 
+@pytest.mark.usefixtures("timestamps")
 def test_bad_input_is_one_line(script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script.write_text("print('nothing')\n")
     for flags, message in (
@@ -142,6 +147,7 @@ def test_an_adapter_without_timestamps_says_so(gpu_device: Device, monkeypatch: 
         Profile(gpu_device.gpu)
 
 
+@pytest.mark.usefixtures("timestamps")
 def test_clocks_are_put_together_so_that_no_kernel_is_early(gpu_device: Device) -> None:
     with Profile(gpu_device.gpu) as found:
         (tensor(np.ones(4, np.float32), gpu_device) + 1.0).numpy()

@@ -173,10 +173,8 @@ def test_random_numbers_are_made_again_by_each_reader():
     again = m.where(mask, m.arg(4, 5), 0.0)
     program = m.program(y, again)
     assert cut(program) == ["matmul > where", "where"]
-    assert [len(d.slots) for d in planned(program).dispatches] == [
-        5,
-        4,
-    ]  # a, b, seed, stream, out; x, seed, stream, out
+    # a, b, seed, stream, out; and in a map alone, where host numbers share a binding, x, seed and stream, out
+    assert [len(d.slots) for d in planned(program).dispatches] == [5, 3]
 
 
 @pytest.mark.parametrize("reader", ["sum", "expand", "output"])
@@ -349,3 +347,14 @@ def test_programs_of_nothing_launch_nothing(shape: tuple[int, ...]):
     x, p = m.arg(*shape), m.state(*shape)
     plan = planned(m.program(m.exp(m.add(x, 1.0)), updates={p: m.mul(p, x)}))
     assert not plan.dispatches and [v.shape for v in plan.outputs] == [shape]
+
+
+def test_host_numbers_of_a_map_share_a_binding():
+    m = Maker()
+    numbers = m.trace.host(lambda: (0.1, 0.2, 0.3))
+    x = m.arg(6, 7)
+    for n in numbers:
+        x = m.add(m.mul(x, n), m.arg(6, 7))
+    program = m.program(x)
+    assert len(cut(program)) == 1
+    assert [len(d.slots) for d in planned(program).dispatches] == [6]  # four arguments, the numbers, out

@@ -113,8 +113,9 @@ def max_pool(g: Term, out: Term, x: Term, **window: Any) -> Term:
 
 
 def max_pool_again(d: Term, out: Term, g: Term, positions: Term, shape: Shape, **window: Any) -> Term:
-    n, c = shape[:2]
-    return d.reshape(n, c, shape[2] * shape[3]).gather(2, positions.reshape(n, c, -1)).reshape(g.shape)
+    n, c, h, w = shape
+    seen = positions.reshape(n, c, g.shape[2] * g.shape[3])  # a -1 has no value in an empty batch
+    return d.reshape(n, c, h * w).gather(2, seen).reshape(g.shape)
 
 
 SQRT_PI = math.sqrt(math.pi)

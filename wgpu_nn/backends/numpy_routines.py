@@ -18,7 +18,7 @@ Pair = tuple[int, int]
 
 def _max_windows(x: Array, kernel: Pair, stride: Pair, padding: Pads) -> Array:
     wins = windows(x, kernel, stride, padding, fill=-np.inf)
-    return wins.reshape(*wins.shape[:4], -1)
+    return wins.reshape(*wins.shape[:4], kernel[0] * kernel[1])  # a -1 has no value in an empty batch
 
 
 def max_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pads) -> Array:
@@ -37,8 +37,9 @@ def argmax_pool2d(x: Array, *, kernel: Pair, stride: Pair, padding: Pads) -> Arr
 def max_pool2d_grad(g: Array, positions: Array, *, shape: Shape, kernel: Pair, stride: Pair, padding: Pads) -> Array:
     n, c, h, w = shape
     out = np.zeros((n, c, h * w), g.dtype)
-    flat = positions.reshape(n, c, -1)
-    np.add.at(out, (np.arange(n)[:, None, None], np.arange(c)[None, :, None], flat), g.reshape(n, c, -1))
+    each = (n, c, g.shape[2] * g.shape[3])
+    flat = positions.reshape(each)
+    np.add.at(out, (np.arange(n)[:, None, None], np.arange(c)[None, :, None], flat), g.reshape(each))
     return out.reshape(shape)
 
 

@@ -148,6 +148,7 @@ def target_of(wanted: str | None) -> tuple[Any, str]:
     """Return the target that variants are chosen for, and what it is; no device is opened."""
     from wgpu_nn.backends.wgpu import target_from
     from wgpu_nn.gpu import choose
+    from wgpu_nn.gpu.limits import limits_of
     from wgpu_nn.kernels import Target
 
     if wanted in ("software", "gpu"):
@@ -156,7 +157,7 @@ def target_of(wanted: str | None) -> tuple[Any, str]:
         adapter, _ = choose(wanted)
     except AdapterError as error:
         raise AdapterError(f"{error}; --adapter gpu and --adapter software need none") from None
-    return target_from(adapter.kind == "software", adapter.limits), str(adapter)
+    return target_from(adapter.kind == "software", limits_of(adapter.limits)), str(adapter)
 
 
 def measured(wanted: str | None) -> Known:

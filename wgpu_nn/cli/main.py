@@ -7,11 +7,18 @@ import sys
 from collections.abc import Sequence
 
 import wgpu_nn
-from wgpu_nn.cli import bench, explain, info, profile, report
+from wgpu_nn.cli import bench, explain, info, profile, report, shader
 from wgpu_nn.cli.command import Command
 from wgpu_nn.errors import WgpuNNError
 
-COMMANDS: tuple[Command, ...] = (info.COMMAND, explain.COMMAND, bench.COMMAND, profile.COMMAND, report.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    info.COMMAND,
+    explain.COMMAND,
+    bench.COMMAND,
+    profile.COMMAND,
+    report.COMMAND,
+    shader.COMMAND,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

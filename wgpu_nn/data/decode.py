@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def decoded(where: str, path: str | os.PathLike[str], look: Callable[[Any], T]) 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata, and sizes that are checked below
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
+            with Image.open(_whole(where, path), formats=IMAGE_FORMATS) as image:
                 width, height = image.size
                 # Before any pixel is decoded: a small file can claim a huge size.
                 if width * height > MOST_PIXELS:
@@ -46,6 +47,17 @@ def decoded(where: str, path: str | os.PathLike[str], look: Callable[[Any], T]) 
         raise DataError(
             f"{where}: expected an image, got {type(error).__name__}: {error}; is the file whole?"
         ) from error
+
+
+def _whole(where: str, path: str | os.PathLike[str]) -> io.BytesIO:
+    """Return a file's bytes; decoders that ask the file itself for what a damaged length claims would allocate that."""
+    with open(path, "rb") as file:
+        stored = os.fstat(file.fileno()).st_size
+        if stored > 8 * MOST_PIXELS:  # four channels of 16 bits, not compressed
+            raise DataError(
+                f"{where}: expected a file of at most {8 * MOST_PIXELS} bytes, got {stored}; is it an image?"
+            )
+        return io.BytesIO(file.read())
 
 
 def read_image(path: str | os.PathLike[str], size: Size | None = None, channels: int = 3) -> np.ndarray:

@@ -125,7 +125,7 @@ def _read_npz(where: str, path: str | os.PathLike[str]) -> Mapping[str, np.ndarr
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{where}: expected an .npz file of named arrays, got a single array; use np.savez")
             with file:
-                return {name: file[name] for name in file.files if name in wanted}
+                arrays = {name: file[name] for name in file.files if name in wanted}
     except DataError:
         raise
     except OSError as error:
@@ -134,6 +134,10 @@ def _read_npz(where: str, path: str | os.PathLike[str]) -> Mapping[str, np.ndarr
         raise DataError(
             f"{where}: expected an .npz file, got {type(error).__name__}: {error}; write it with np.savez(path, x=, y=)"
         ) from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]  # an entry that is no .npy
+            raise DataError(f"{where}: expected an array {name}, got other bytes; write it with np.savez(path, x=, y=)")
+    return arrays
 
 
 def _checked(where: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

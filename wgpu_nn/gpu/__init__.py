@@ -4,22 +4,27 @@ from wgpu_nn.gpu.adapter import Adapter, adapters, choose
 from wgpu_nn.gpu.commands import Transfer, transfer
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
-from wgpu_nn.gpu.limits import beyond_binding, bindable
+from wgpu_nn.gpu.limits import PORTABLE, beyond_binding, bindable
 from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
 from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.readback import Landing
+from wgpu_nn.gpu.stages import ComputeStage, ComputeStages, Place, refusal
 from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
     "PARAMS_WORDS",
+    "PORTABLE",
     "Adapter",
     "Bound",
     "Buffer",
+    "ComputeStage",
+    "ComputeStages",
     "Counts",
     "Gpu",
     "Kernel",
     "Launched",
     "Landing",
+    "Place",
     "PoolStats",
     "Profile",
     "Replay",
@@ -30,5 +35,6 @@ __all__ = [
     "beyond_binding",
     "bindable",
     "choose",
+    "refusal",
     "transfer",
 ]

@@ -10,6 +10,7 @@ import wgpu
 from wgpu.backends.wgpu_native.extras import set_instance_extras
 
 from wgpu_nn.errors import AdapterError
+from wgpu_nn.gpu import process
 
 VARIABLE = "WGPU_NN_ADAPTER"
 
@@ -83,6 +84,7 @@ def choose(wanted: str | int | None = None) -> tuple[Adapter, str]:
     if wanted is None:
         wanted = os.environ.get(VARIABLE) or None
         source = f"{VARIABLE} asks for"
+    process.check()
     found = adapters()
     if not found:
         raise AdapterError(f"adapter: none answers on this machine; {INSTALL}")
@@ -100,3 +102,10 @@ def choose(wanted: str | int | None = None) -> tuple[Adapter, str]:
         if text.lower() in a.name.lower() or text.lower() == a.kind:
             return a, f"{source} {text!r}"
     raise AdapterError(f"adapter: {source} {text!r}, which matches none; there are {listing}")
+
+
+def again(adapter: Adapter) -> Adapter:
+    """Return an adapter as a fresh look at the machine finds it; itself if it is not there any more."""
+    adapters.cache_clear()
+    alike = [a for a in adapters() if (a.name, a.api) == (adapter.name, adapter.api)]
+    return next((a for a in alike if a.index == adapter.index), alike[0] if alike else adapter)

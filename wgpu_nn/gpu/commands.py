@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import wgpu
 from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
+from wgpu_nn.gpu.kernel import Kernel
 from wgpu_nn.gpu.pool import Segment
-
-if TYPE_CHECKING:
-    from wgpu_nn.gpu.profile import Profile
 
 Grid = tuple[int, int, int]
 Launch = tuple[Any, Any, int, Grid]  # pipeline, bind group, offset of the parameters or -1, workgroups
@@ -21,12 +19,28 @@ Transfer = tuple[wgpu.GPUBuffer, int, wgpu.GPUBuffer, int, int]  # from where, t
 _offset = ffi.new("uint32_t[1]")
 
 
+class Observer(Protocol):
+    """What stands between a stream and its device. It is called under the stream's lock."""
+
+    def bound(self, group: Any, kernel: Kernel, places: Sequence[Segment]) -> None:
+        """Take note of what a bind group binds; in eager mode it may be something else next time."""
+        ...
+
+    def encode(self, encoder: Any, launches: Sequence[Launch]) -> None:
+        """Write launches into an encoder."""
+        ...
+
+    def submitted(self) -> None:
+        """Take note that what was encoded since the last call is on its way."""
+        ...
+
+
 class Commands:
     """Records in order. Calls on ``lib`` only record; what is wrong with them is reported when the buffer is finished."""
 
     __slots__ = ("_device", "_observer", "_raw")
 
-    def __init__(self, device: wgpu.GPUDevice, observer: Profile | None = None) -> None:
+    def __init__(self, device: wgpu.GPUDevice, observer: Observer | None = None) -> None:
         self._device, self._observer = device, observer
         self._raw = libf.wgpuDeviceCreateCommandEncoder(device._internal, ffi.NULL)
 
@@ -46,6 +60,10 @@ class Commands:
         encode(compute, launches)
         lib.wgpuComputePassEncoderEnd(compute)
         lib.wgpuComputePassEncoderRelease(compute)
+
+    def write(self, write: Callable[[Any], None]) -> None:
+        """Let ``write`` record through the raw encoder."""
+        write(self._raw)
 
     def finish(self) -> Any:
         """Return the raw command buffer; the caller submits and releases it."""

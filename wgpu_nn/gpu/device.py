@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import wgpu
 
 from wgpu_nn import switches
-from wgpu_nn.errors import OutOfMemoryError
-from wgpu_nn.gpu.adapter import Adapter
+from wgpu_nn.errors import DeviceError, OutOfMemoryError
+from wgpu_nn.gpu import process
+from wgpu_nn.gpu.adapter import Adapter, again
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
-from wgpu_nn.gpu.limits import bindable, limits_of
-from wgpu_nn.gpu.pool import USAGE, Pool
+from wgpu_nn.gpu.limits import bindable, features_of, host_memory, limits_of
+from wgpu_nn.gpu.pool import USAGE, Pool, PoolStats
+from wgpu_nn.gpu.sanitizer import Sanitizer
 from wgpu_nn.gpu.stream import Stream
 
 # What kernels may ask for; each has a fallback in standard WGSL, so a device without them works too.
 FEATURES = ("shader-f16", "subgroup", "timestamp-query", "timestamp-query-inside-passes")
+MOST_PIPELINES = 1024  # kept for who asks again; those of llvmpipe take some 500 KB each
 
 
 @dataclass(slots=True)
@@ -44,23 +50,44 @@ class Counts:
 
 
 class Gpu:
-    """One device of one adapter with its pool, its pipelines and its command stream."""
+    """One device of one adapter with its pool, its pipelines and its command stream; ``debug`` is a value of switches.debug."""
 
-    def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None) -> None:
+    def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None, debug: str = "off") -> None:
         """Open a device; ``limits``, by WebGPU's names, are lower than the adapter's where they are given."""
+        process.check()
         self.adapter = adapter
-        self.features = frozenset(f for f in FEATURES if f in adapter.raw.features)
-        with device_errors(f"open {adapter}"):
-            self.raw = adapter.raw.request_device_sync(
+        self.features = features_of(FEATURES, adapter.features)
+        self._asked = limits_of(adapter.limits, limits)
+        self.counts = Counts()
+        self.memory_limit = host_memory() if self.software else None
+        self._debug = debug
+        self._open()
+        _opened.add(self)
+
+    def _open(self) -> None:
+        with device_errors(f"open {self.adapter}"):
+            self.raw = self.adapter.raw.request_device_sync(
                 required_features=sorted(self.features),  # pyright: ignore[reportArgumentType]
-                required_limits=limits_of(adapter.limits, limits),
+                required_limits=self._asked,
             )
         self.limits = dict(self.raw.limits)
-        self.counts = Counts()
         self.pool = Pool(self._create_buffer, self.limits["max-buffer-size"], bindable(self.limits))
         self._layouts: dict[tuple[str, bool], tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]] = {}
         self._pipelines: dict[tuple[Kernel, bool], wgpu.GPUComputePipeline] = {}
         self.stream = Stream(self)
+        self.sanitizer = Sanitizer(self, self._debug) if self._debug != "off" else None
+        if self.sanitizer is not None:
+            self.stream.observer, self.stream.batch = self.sanitizer, 1  # so that errors come where the op is called
+
+    def reset(self) -> None:
+        """Open the device anew, lost or not. What lived on it is gone: each use of it raises DeviceLostError."""
+        process.check()
+        self.destroy()
+        try:
+            self._open()
+        except DeviceError:  # a driver that was restarted may want to be found again
+            self.adapter = again(self.adapter)
+            self._open()
 
     @property
     def software(self) -> bool:
@@ -69,13 +96,26 @@ class Gpu:
 
     def _create_buffer(self, size: int) -> wgpu.GPUBuffer:
         try:
-            with device_errors(f"allocate {size} bytes"):
-                return self.raw.create_buffer(size=size, usage=USAGE)
+            return self._allocate(size)
         except OutOfMemoryError:
-            # What waits for reuse in other size classes may be what is missing.
+            # What is garbage, and what waits for reuse in other size classes, may be what is missing.
+            gc.collect()
             self.stream.trim()
-            with device_errors(f"allocate {size} bytes"):
-                return self.raw.create_buffer(size=size, usage=USAGE)
+            return self._allocate(size)
+
+    def _allocate(self, size: int) -> wgpu.GPUBuffer:
+        used, most = self.pool.total_bytes, self.memory_limit
+        if most is not None and used + size > most:
+            raise OutOfMemoryError(
+                f"allocate {size} bytes: expected at most {most} bytes in all (the device's memory limit), got {used} in "
+                "use; free tensors, use a smaller batch, or set another limit by device.limit_memory"
+            )
+        with device_errors(f"allocate {size} bytes"):
+            return self.raw.create_buffer(size=size, usage=USAGE)
+
+    def memory(self) -> PoolStats:
+        """Return what the buffers of tensors take."""
+        return replace(self.pool.stats(), limit_bytes=self.memory_limit)
 
     def layout(self, access: str, params: bool) -> tuple[wgpu.GPUBindGroupLayout, wgpu.GPUPipelineLayout]:
         """Return the layouts of kernels with these bindings; few exist, so bind groups are shared widely."""
@@ -103,9 +143,17 @@ class Gpu:
         key = (kernel, kernel.trusted and not switches.checked_shaders)
         found = self._pipelines.get(key)
         if found is None:
+            self._make_room()
             found = self._pipelines[key] = self._compile(*key)
             self.counts.pipelines += 1
         return found
+
+    def _make_room(self) -> None:
+        """Forget the oldest pipelines where there are many: a process that captures ever new sizes must not grow for it."""
+        if len(self._pipelines) >= MOST_PIPELINES and self.stream.observer is None:  # which knows kernels by pipeline
+            self.stream.flush()  # what is recorded names them by raw handles; steps hold their own
+            for key in list(self._pipelines)[: MOST_PIPELINES // 4]:
+                del self._pipelines[key]
 
     def compile(self, kernels: Iterable[Kernel]) -> None:
         """Compile what is not compiled yet of ``kernels``, side by side, as a new step has many."""
@@ -114,6 +162,7 @@ class Gpu:
         for kernel, _ in missing:
             self.layout(kernel.access, kernel.params)
         with ThreadPoolExecutor(max_workers=min(len(missing), os.cpu_count() or 1) or 1) as pool:
+            self._make_room()
             for key, found in zip(missing, pool.map(lambda key: self._compile(*key), missing), strict=True):
                 self._pipelines[key] = found
                 self.counts.pipelines += 1
@@ -134,3 +183,14 @@ class Gpu:
         """Give the device back; every later use of it raises DeviceLostError."""
         self.stream.close()
         self.raw.destroy()
+
+
+_opened: weakref.WeakSet[Gpu] = weakref.WeakSet()
+
+
+@process.in_children
+def _cut() -> None:
+    for gpu in _opened:
+        gpu.pool.lock = threading.RLock()  # another thread of the parent may have held it
+        gpu.pool.create = process.refuse
+        gpu.stream.cut()

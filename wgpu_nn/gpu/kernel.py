@@ -64,7 +64,7 @@ def shader_error(kernel: Kernel, message: str) -> ShaderError:
     if place is None:
         return ShaderError(f"shader {kernel.source}: does not compile: {message}")
     line, column = int(place[1]), int(place[2])
-    text = kernel.code.splitlines()[line - 1]
+    text = next(iter(kernel.code.splitlines()[line - 1 : line]), "")  # what is wrong may be the end
     reason = next((r.strip() for r in re.findall(r"(?:parsing error|error): (.+)", message)), "does not compile")
     return ShaderError(
         f"shader {kernel.source}:{line}:{column}: {reason}\n  {text}\n  {' ' * (column - 1)}^\n{message}"

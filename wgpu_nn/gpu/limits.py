@@ -1,8 +1,11 @@
-"""Which limits a device is opened with: its adapter's own, or those that every WebGPU device has; enforces none."""
+"""Which limits and features a device is opened with: its adapter's own, or those of every WebGPU device; enforces none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from wgpu_nn import switches
 from wgpu_nn.errors import DeviceLimitError
@@ -46,6 +49,25 @@ def limits_of(offered: Mapping[str, int], asked: Mapping[str, int] | None = None
             raise DeviceLimitError(f"device: expected {name} of {span}, which the adapter offers, got {value}")
         found[name] = value
     return found
+
+
+def features_of(wanted: Iterable[str], offered: Iterable[str]) -> frozenset[str]:
+    """Return what of ``wanted`` a device is opened with: nothing with ``switches.limits`` at "default", else all offered."""
+    return frozenset() if switches.limits.value == "default" else frozenset(wanted) & frozenset(offered)
+
+
+def host_memory() -> int | None:
+    """Return how many bytes a software adapter may take of this machine: three quarters; None where it does not tell.
+
+    A driver on the CPU promises whatever is asked for, and the system then ends the process that uses it.
+    """
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+    with suppress(OSError, ValueError):  # a container has less
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total // 4 * 3
 
 
 def bindable(limits: Mapping[str, int]) -> int:

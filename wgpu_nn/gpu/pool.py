@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +16,11 @@ USAGE = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.
 SMALLEST = 256
 
 _serial = itertools.count(1)
+
+
+def next_block() -> int:
+    """Return a number that all blocks of the future are above of."""
+    return next(_serial)
 
 
 class Block:
@@ -84,13 +90,21 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """Bytes and counts of a pool; ``created`` and ``reused`` count leases since the device was opened."""
+    """Bytes and counts of the buffers that hold tensors.
+
+    ``live_bytes`` are in use, in ``live`` buffers, and were ``peak_bytes`` at most; ``pooled_bytes`` wait for reuse. Of
+    ``blocks`` buffers in all, live and pooled, the sizes are rounded up to their class. ``created`` and ``reused`` count
+    how leases were served since the device was opened. ``limit_bytes`` bounds live and pooled bytes; None: the driver does.
+    """
 
     live_bytes: int
     pooled_bytes: int
     blocks: int
     created: int
     reused: int
+    live: int = 0
+    peak_bytes: int = 0
+    limit_bytes: int | None = None
 
 
 def size_class(nbytes: int) -> int:
@@ -109,11 +123,14 @@ class Pool:
     """
 
     def __init__(self, create: Callable[[int], wgpu.GPUBuffer], largest: int, bindable: int) -> None:
-        self._create, self.largest, self.bindable = create, largest, bindable
+        self.create, self.largest, self.bindable = create, largest, bindable
         self._free: dict[int, list[Block]] = {}
         self._blocks: dict[int, Block] = {}
         self._created = 0
         self._reused = 0
+        # A lease may end at any line of any thread, in the middle of another one's beginning.
+        self.lock = threading.RLock()
+        self._live_bytes = self._live = self._peak = self._bytes = 0
 
     def lease(self, nbytes: int) -> Buffer:
         """Return a buffer of ``nbytes`` or more with undefined contents."""
@@ -128,9 +145,15 @@ class Pool:
             block = free.pop()  # one operation, so that threads need no lock
             self._reused += 1
         except IndexError:
-            block = Block(self._create(size), size)
-            self._blocks[block.id] = block
+            block = Block(self.create(size), size)
+            with self.lock:
+                self._blocks[block.id] = block
+                self._bytes += size
             self._created += 1
+        with self.lock:
+            self._live += 1
+            self._live_bytes += size
+            self._peak = max(self._peak, self._live_bytes)
         return Buffer(block, nbytes, self._give)
 
     def size_of(self, nbytes: int) -> int:
@@ -139,21 +162,38 @@ class Pool:
         return max(min(size_class(nbytes), most), -(-nbytes // 16) * 16)
 
     def _give(self, block: Block) -> None:
-        if block.id in self._blocks:
-            self._free.setdefault(block.size, []).append(block)
+        with self.lock:
+            self._live -= 1
+            self._live_bytes -= block.size
+        self._free.setdefault(block.size, []).append(block)
 
     def drain(self) -> list[Block]:
         """Take every free block out of the pool and return them; the caller destroys them."""
-        out = [b for free in self._free.values() for b in free]
-        self._free.clear()
-        for b in out:
-            del self._blocks[b.id]
-        for b in self._blocks.values():
-            self._free.setdefault(b.size, [])
+        out: list[Block] = []
+        for free in list(self._free.values()):
+            while True:
+                try:
+                    out.append(free.pop())  # and not all at once: another thread may be taking one
+                except IndexError:
+                    break
+        with self.lock:
+            for b in out:
+                del self._blocks[b.id]
+                self._bytes -= b.size
         return out
+
+    @property
+    def total_bytes(self) -> int:
+        """The bytes of all blocks, leased or free."""
+        return self._bytes
+
+    def reset_peak(self) -> None:
+        """Let the peak be what is live now."""
+        with self.lock:
+            self._peak = self._live_bytes
 
     def stats(self) -> PoolStats:
         """Return what is leased and what waits for reuse."""
-        pooled = sum(size * len(free) for size, free in self._free.items())
-        total = sum(b.size for b in self._blocks.values())
-        return PoolStats(total - pooled, pooled, len(self._blocks), self._created, self._reused)
+        with self.lock:
+            live, total, blocks = self._live_bytes, self._bytes, len(self._blocks)
+            return PoolStats(live, total - live, blocks, self._created, self._reused, self._live, self._peak)

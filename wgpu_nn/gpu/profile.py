@@ -16,8 +16,9 @@ from wgpu.backends.wgpu_native._api import libf, new_struct_p
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError
-from wgpu_nn.gpu.commands import Grid, Launch, encode
+from wgpu_nn.gpu.commands import Grid, Launch, Observer, encode
 from wgpu_nn.gpu.kernel import Kernel
+from wgpu_nn.gpu.pool import Segment
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
@@ -77,22 +78,23 @@ class Profile:
         self._bytes: dict[int, int] = {}  # by bind group
         self._kernels: dict[int, Kernel] = {}  # by pipeline
         self._began: float | None = None
+        self._before: Observer | None = None
         self._count = 0
 
     def __enter__(self) -> Profile:
         self._gpu.stream.flush()
-        self._gpu.stream.observer = self
+        self._before, self._gpu.stream.observer = self._gpu.stream.observer, self
         return self
 
     def __exit__(self, *error: object) -> None:
         self._gpu.stream.sync()
-        self._gpu.stream.observer = None
+        self._gpu.stream.observer = self._before
         self._read()
 
     # --- what the stream calls, under its lock -----------------------------------------------------------------------
-    def bound(self, group: Any, nbytes: int) -> None:
+    def bound(self, group: Any, kernel: Kernel, places: Sequence[Segment]) -> None:
         """Note how many bytes a bind group binds; in eager mode it may be another number next time."""
-        self._bytes[_address(group)] = nbytes
+        self._bytes[_address(group)] = sum(p.nbytes for p in places)
 
     def encode(self, encoder: Any, launches: Sequence[Launch]) -> None:
         """Write launches into an encoder, a pass each, and ask for their times."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import wgpu
 from wgpu.backends.wgpu_native._api import from_c_string_view, libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
+from wgpu_nn.gpu import process
 from wgpu_nn.gpu.failure import device_errors
 
 SMALLEST = 256
+CALLBACK_SECONDS = 30.0
 
 _serial = itertools.count(1)
 _expected: dict[int, Landing] = {}  # those whose callback has not come, by the number that it gets
@@ -54,18 +59,17 @@ class Landing:
         """Wait until the bytes have come, or failed to; not for work that was given to the GPU after them."""
         if self._failure is None:
             self.home.wait(self._submission)
+        # Another thread that polls may have been given the callback, and be about to run it.
+        deadline = time.monotonic() + CALLBACK_SECONDS
+        while self._failure is None and not self.home.closed and time.monotonic() < deadline:
+            time.sleep(0)
 
-    def result(self) -> bytearray:
-        """Return the bytes; waits as ``wait`` does."""
+    def result(self, sure: bool = True) -> bytearray:
+        """Return the bytes; waits as ``wait`` does. ``sure`` asks the device first whether it is there."""
         if self._data is None:
             with device_errors("read"):
                 self.wait()
-                # NOTE: whoever asks for the mapped bytes of a destroyed device aborts the process.
-                if self._failure != "" or self.home.closed:
-                    raise RuntimeError("device is lost" if self.home.closed else self._failure or "nothing came")
-                address = libf.wgpuBufferGetMappedRange(self.raw._internal, 0, self._nbytes)
-                self._data = bytearray(ffi.buffer(address, self._nbytes))
-                libf.wgpuBufferUnmap(self.raw._internal)
+                self._data = self.home.taken(self.raw, self._nbytes, self._failure, sure)
             self.home.give(self.raw)
         return self._data
 
@@ -74,7 +78,9 @@ class Landing:
 def _come(status: int, message: Any, number: Any, unused: Any) -> None:
     good = status == lib.WGPUMapAsyncStatus_Success
     failure = "" if good else from_c_string_view(message) or f"mapping failed with status {status}"
-    _expected.pop(int(ffi.cast("uintptr_t", number))).come(failure)
+    landing = _expected.pop(int(ffi.cast("uintptr_t", number)), None)
+    if landing is not None:  # it is the parent's, in a forked child
+        landing.come(failure)
 
 
 @atexit.register
@@ -84,11 +90,17 @@ def _finish() -> None:
         landing.wait()
 
 
-class Readback:
-    """Buffers for reads that are under way, kept by size and used again. ``closed`` tells that the device is gone."""
+process.in_children(_expected.clear)
 
-    def __init__(self, device: wgpu.GPUDevice) -> None:
-        self._device = device
+
+class Readback:
+    """Buffers for reads that are under way, kept by size and used again. ``closed`` tells that the device is gone.
+
+    ``alive`` gives a context that nobody else uses the device in, and raises on entry if it is lost.
+    """
+
+    def __init__(self, device: wgpu.GPUDevice, alive: Callable[[bool], AbstractContextManager[None]]) -> None:
+        self._device, self.alive = device, alive
         self.closed = False
         self._free: dict[int, list[wgpu.GPUBuffer]] = {}
 
@@ -104,6 +116,17 @@ class Readback:
         usage = wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST
         raw = free.pop() if free else self._device.create_buffer(size=size, usage=usage)
         return Landing(self, raw, nbytes)
+
+    def taken(self, raw: wgpu.GPUBuffer, nbytes: int, failure: str | None, sure: bool) -> bytearray:
+        """Return the bytes of a mapped buffer, and unmap it."""
+        with self.alive(sure):
+            # NOTE: whoever asks for the mapped bytes of a destroyed device aborts the process.
+            if failure != "" or self.closed:
+                raise RuntimeError("device is lost" if self.closed else failure or "nothing came")
+            address = libf.wgpuBufferGetMappedRange(raw._internal, 0, nbytes)
+            data = bytearray(ffi.buffer(address, nbytes))
+            libf.wgpuBufferUnmap(raw._internal)
+            return data
 
     def give(self, raw: wgpu.GPUBuffer) -> None:
         """Take back a buffer that is not mapped any more."""

@@ -11,6 +11,8 @@ import wgpu
 from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
+from wgpu_nn.gpu import process
+
 SMALLEST = 1 << 16
 LARGEST = 1 << 22  # bytes of one write; what is larger is worth an allocation of its own
 MOST_BYTES = 1 << 26  # of all chunks; beyond that a write waits for the GPU
@@ -23,7 +25,12 @@ class Chunk:
 
     def __init__(self, raw: wgpu.GPUBuffer, size: int) -> None:
         self.raw, self.size, self.used = raw, size, 0
-        self.address: Any = lib.wgpuBufferGetMappedRange(raw._internal, 0, size)
+        self.address: Any = None
+
+    def open(self) -> None:
+        """Begin to fill it."""
+        self.used = 0
+        self.address = lib.wgpuBufferGetMappedRange(self.raw._internal, 0, self.size)
 
 
 _serial = itertools.count(1)
@@ -32,8 +39,9 @@ _returning: dict[int, tuple[Staging, Chunk]] = {}  # chunks that the GPU still r
 
 @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
 def _mapped(status: int, message: Any, number: Any, unused: Any) -> None:
-    staging, chunk = _returning.pop(int(ffi.cast("uintptr_t", number)))
-    staging.returned(chunk, status == lib.WGPUMapAsyncStatus_Success)
+    found = _returning.pop(int(ffi.cast("uintptr_t", number)), None)
+    if found is not None:  # it is the parent's, in a forked child
+        found[0].returned(found[1], status == lib.WGPUMapAsyncStatus_Success)
 
 
 @atexit.register
@@ -43,10 +51,14 @@ def _finish() -> None:
         staging.wait()
 
 
+process.in_children(_returning.clear)
+
+
 class Staging:
     """Hands out places in mapped memory.
 
-    The stream calls ``seal`` before the submit that copies from them, and ``recycle`` after it.
+    The stream calls ``seal`` before the submit that copies from them, and ``recycle`` after it. Whoever writes has made
+    sure that the device is not lost: its memory goes with it.
     """
 
     def __init__(self, device: wgpu.GPUDevice) -> None:
@@ -75,6 +87,7 @@ class Staging:
             usage = wgpu.BufferUsage.MAP_WRITE | wgpu.BufferUsage.COPY_SRC
             chunk = Chunk(self._device.create_buffer(size=size, usage=usage, mapped_at_creation=True), size)
             self._bytes += size
+        chunk.open()
         self._open.append(chunk)
         return chunk
 
@@ -105,8 +118,7 @@ class Staging:
     def returned(self, chunk: Chunk, mapped: bool) -> None:
         """Take a chunk back; one that could not be mapped, as its device was lost, is forgotten."""
         if mapped:
-            chunk.used = 0
-            chunk.address = lib.wgpuBufferGetMappedRange(chunk.raw._internal, 0, chunk.size)
+            # NOTE: its address is asked for when it is used: the device may be gone by the time that this is called.
             self._free.setdefault(chunk.size, []).append(chunk)
         else:
             self._bytes -= chunk.size

@@ -6,8 +6,8 @@ The only place that encodes and submits. Everything here runs under one lock, so
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,18 +15,18 @@ import wgpu
 from wgpu.backends.wgpu_native._api import libf
 from wgpu.backends.wgpu_native._ffi import ffi, lib
 
-from wgpu_nn.errors import DeviceError, DeviceLimitError
-from wgpu_nn.gpu.commands import Commands, Grid, Launch, Transfer, encode, transfer
-from wgpu_nn.gpu.failure import device_errors
+from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
+from wgpu_nn.gpu import process
+from wgpu_nn.gpu.commands import Commands, Grid, Launch, Observer, Transfer, encode, transfer
+from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
-from wgpu_nn.gpu.pool import Buffer, Segment
+from wgpu_nn.gpu.pool import Buffer, Segment, next_block
 from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.staging import LARGEST, Staging
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
-    from wgpu_nn.gpu.profile import Profile
 
 SLOTS = 256  # launches with parameters that one submit can hold
 BATCH = 64  # eager launches after which a batch goes to the GPU, so that it works while Python records the next
@@ -35,12 +35,15 @@ MOST_WAITING = 1 << 24  # bytes of uploads, and parts, after which a batch witho
 MOST_PARTS = 1024
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
+_kept: list[object] = []  # what a forked child must not release
+
 
 class Bound(NamedTuple):
-    """A launch that is ready to be encoded, and the bind group that must live as long."""
+    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
 
     launch: Launch
     group: wgpu.GPUBindGroup
+    pipeline: wgpu.GPUComputePipeline
 
 
 class Replay(NamedTuple):
@@ -74,10 +77,46 @@ class Stream:
         )
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
-        self._readback = Readback(gpu.raw)
+        self._readback = Readback(gpu.raw, self._alive)
         self._one = ffi.new("WGPUCommandBuffer[1]")
-        self._lock = threading.RLock()
-        self.observer: Profile | None = None  # is told of what is bound and submitted, and encodes launches itself
+        self._lock: AbstractContextManager[object] = threading.RLock()
+        self._first = next_block()  # blocks of lower numbers were there before the device was reset
+        self._losses = losses()
+        self._lost = False
+        self.observer: Observer | None = None  # is told of what is bound and submitted, and encodes launches itself
+        self.batch = BATCH
+
+    # --- whether there is a device -----------------------------------------------------------------------------------
+    @contextmanager
+    def _alive(self, sure: bool = True) -> Iterator[None]:
+        """Have the device to oneself; raises RuntimeError if it is lost, and its mapped memory with it.
+
+        Unless one must be ``sure``, the device is asked (10 us) only when some device was lost since it was last.
+        """
+        with self._lock:
+            if sure or self._losses != losses():
+                self._losses = losses()
+                try:  # NOTE: not by a submit, which aborts the process where the device is lost
+                    lib.wgpuCommandBufferRelease(Commands(self._device).finish())
+                except wgpu.GPUError:
+                    self._lost = True
+            if self._lost:
+                raise RuntimeError("device is lost")
+            yield
+
+    def check(self, *buffers: Buffer) -> None:
+        """Raise for buffers that were there before the device was reset."""
+        if any(b.block.id < self._first for b in buffers):
+            raise DeviceLostError(
+                "tensor: expected one of the device as it is, got one from before its reset; make it again, or load it "
+                "from a checkpoint"
+            )
+
+    def cut(self) -> None:
+        """Let every later use raise: this is a fork of the process that opened the device."""
+        self._lock = process.Refused()
+        # NOTE: a normal exit would release handles, and wait for threads of the driver that are not here.
+        _kept.append((self._gpu.__dict__.copy(), self.__dict__.copy()))
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
@@ -101,10 +140,10 @@ class Stream:
                 self._params[offset : offset + len(params)] = params
                 self._slots += 1
             if self.observer is not None:
-                self.observer.bound(group._internal, sum(b.nbytes for b in buffers))
+                self.observer.bound(group._internal, kernel, [Segment(b, b.bound[0], b.nbytes) for b in buffers])
             self._record((pipeline._internal, group._internal, offset, grid))
             self._eager += 1
-            if self._eager >= BATCH:
+            if self._eager >= self.batch:
                 self.flush()
 
     def _record(self, *launches: Launch) -> None:
@@ -116,6 +155,7 @@ class Stream:
     def copy(self, source: Segment, target: Segment) -> None:
         """Record a copy of as many bytes as both hold; both are multiples of 4."""
         with self._lock:
+            self.check(source.buffer, target.buffer)
             self._transfer(transfer(source, target))
 
     def _transfer(self, copy: Transfer) -> None:
@@ -126,10 +166,10 @@ class Stream:
         key = (kernel.access, kernel.params, *((b.block.id, b.bound) for b in buffers))
         found = self._groups.get(key)
         if found is None:
+            self.check(*buffers)
             entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
             if kernel.params:
-                uniform = {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
-                entries.append({"binding": len(buffers), "resource": uniform})
+                entries.append({"binding": len(buffers), "resource": self.arena})
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
             with device_errors(kernel.name):
                 found = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
@@ -141,6 +181,11 @@ class Stream:
                 b.block.groups.add(key)
             self._gpu.counts.bind_groups += 1
         return found
+
+    @property
+    def arena(self) -> dict[str, object]:
+        """What to bind for a launch's parameters."""
+        return {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
 
     def _entries(self, kernel: Kernel, places: Sequence[Segment]) -> list[dict[str, object]]:
         """Return the entries of a bind group for the storage bindings of a kernel."""
@@ -161,14 +206,15 @@ class Stream:
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
         with self._lock, device_errors(kernel.name):
+            self.check(*(p.buffer for p in places))
             pipeline = self._gpu.pipeline(kernel)
             entries = self._entries(kernel, places)
             layout = self._gpu.layout(kernel.access, kernel.params)[0]
             group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
             self._gpu.counts.bind_groups += 1
             if self.observer is not None:
-                self.observer.bound(group._internal, sum(p.nbytes for p in places))
-            return Bound((pipeline._internal, group._internal, -1, grid), group)
+                self.observer.bound(group._internal, kernel, places)
+            return Bound((pipeline._internal, group._internal, -1, grid), group, pipeline)
 
     def replay(
         self, replay: Replay, copies: Sequence[Transfer], upload: tuple[Segment, bytes] | None, submit: bool
@@ -250,6 +296,14 @@ class Stream:
             self._staging.recycle(sealed)
             held.clear()
 
+    def alone(self, write: Callable[[Any], None], launches: int) -> None:
+        """Submit what is recorded, and then what ``write`` puts into a raw command encoder of its own."""
+        with self._lock, device_errors("submit"):
+            self.flush()
+            commands = Commands(self._device)
+            commands.write(write)
+            self._send(commands.finish(), launches)
+
     def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
         """Submit one raw command buffer, and release it unless wgpu-py will."""
         self._one[0] = buffer
@@ -264,7 +318,8 @@ class Stream:
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:
         """Copy ``data`` (contiguous, 4-byte elements) to the start of ``buffer``, after all launches that use it."""
-        with self._lock, device_errors("upload"):
+        with device_errors("upload"), self._alive(sure=False):
+            self.check(buffer)
             if 0 < data.nbytes <= LARGEST:
                 raw, start = self._staging.write(data.data.cast("B"))
                 self._transfer((raw, start, buffer.block.raw, 0, data.nbytes))
@@ -278,16 +333,17 @@ class Stream:
     def read(self, buffer: Buffer, offset: int, nbytes: int) -> bytearray:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
         if 0 < nbytes <= READ_CHUNK:
-            return self.read_later(buffer, offset, nbytes).result()
+            return self.read_later(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
         out = bytearray(nbytes)
         for start in range(0, nbytes, READ_CHUNK):
             count = min(READ_CHUNK, nbytes - start)
-            out[start : start + count] = self.read_later(buffer, offset + start, count).result()
+            out[start : start + count] = self.read_later(buffer, offset + start, count).result(sure=False)
         return out
 
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
         """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
         with self._lock, device_errors("read"):
+            self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
             self._submit()
@@ -297,7 +353,7 @@ class Stream:
 
     def sync(self) -> None:
         """Submit what is recorded and wait until the GPU has done it."""
-        with self._lock, device_errors("sync"):
+        with device_errors("sync"), self._alive():
             self.flush()
             self._wait()
 
@@ -312,6 +368,7 @@ class Stream:
         with suppress(DeviceError):  # it may be lost already
             self.sync()
         self._readback.close()
+        self._lost = True
 
     # --- memory ----------------------------------------------------------------------------------------------------
     def trim(self) -> None:

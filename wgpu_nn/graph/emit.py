@@ -8,7 +8,7 @@ from wgpu_nn.dtype import DTYPES, DType
 from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import NORMS, REDUCING, SOFTMAXES, Fused, fuse
 from wgpu_nn.graph.groups import Group
-from wgpu_nn.graph.plan import Chooser, Plan, Slot, StaticSite
+from wgpu_nn.graph.plan import Chooser, Plan, Slot, StaticSite, described
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
 from wgpu_nn.kernels.conv import run_conv2d, run_input_grad
@@ -137,6 +137,7 @@ class _Emitter:
     def _unit(self, unit: Unit, position: int) -> None:
         own = {i.out for i in unit.instrs}
         self._prepare(unit.instrs, own)
+        self.site.doing = described(unit.instrs)
         if unit.core is None:
             self._maps(unit, position)
             return
@@ -311,6 +312,7 @@ class _Emitter:
     def _group(self, group: Group, arenas: Sequence[Slot]) -> None:
         first = group.units[0]
         self._prepare([i for u in group.units for i in u.instrs], {i.out for u in group.units for i in u.instrs})
+        self.site.doing = described([i for u in group.units for i in u.instrs])
         builder = _ChainBuilder(self, None)
         for m in first.maps:
             builder.add(m)

@@ -137,7 +137,9 @@ class _Fuser:
                 continue
             if size(self.flow.specs[s].shape) != size(i.spec.shape) or not self._mergeable(other, unit):
                 continue
-            if self._bound(other.maps + unit.maps) > self.bindings or not self._aligned(other.maps + unit.maps):
+            if self._bound(other.maps + unit.maps, alone=True) > self.bindings or not self._aligned(
+                other.maps + unit.maps
+            ):
                 continue
             other.maps += unit.maps
             for m in unit.maps:
@@ -150,12 +152,16 @@ class _Fuser:
         own = {m.out for m in maps}
         return all(self.flow.source(r) in own for m in maps for r in m.refs if self.flow.behind(r) in own)
 
-    def _bound(self, maps: list[Instr]) -> int:
+    def _bound(self, maps: list[Instr], alone: bool = False) -> int:
+        """Return how many buffers maps bind: inside of another kernel, or in one ``alone``."""
         unit = Unit(maps=maps)
-        return len(self._leaves(maps)) + len(self.flow.stored(unit))
+        return len(self._leaves(maps, alone)) + len(self.flow.stored(unit))
 
-    def _leaves(self, maps: list[Instr]) -> set[object]:
-        """Return what maps bind to read: a tensor that is seen in several ways is bound as often."""
+    def _leaves(self, maps: list[Instr], alone: bool) -> set[object]:
+        """Return what maps bind to read: a tensor that is seen in several ways is bound as often.
+
+        In a kernel alone the host numbers of one type are bound as one, where they are not the map's only elements.
+        """
         own = {m.out for m in maps}
         found: set[object] = set()
         todo = list(maps)
@@ -169,6 +175,9 @@ class _Fuser:
                     todo.append(self.flow.cheap[s])
                 else:
                     same = size(self.flow.specs[s].shape) == size(i.spec.shape)
+                    if alone and s in self.flow.hosts and not same:
+                        found.add(("host", self.flow.specs[s].dtype.name))
+                        continue
                     found.add(s if same else (s, self.flow.specs[r].shape, i.spec.shape))
         return found
 

@@ -45,11 +45,12 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dispatch:
-    """One launch: a kernel whose sizes are constants, the slots that it binds in order, and its workgroups."""
+    """One launch: a kernel whose sizes are constants, the slots that it binds in order, its workgroups, and for what."""
 
     kernel: Kernel
     slots: tuple[Slot, ...]
     grid: Grid
+    doing: str = ""
 
 
 @dataclass(slots=True)
@@ -92,6 +93,7 @@ class StaticSite:
         self.target, self.tuned, self._chooser = target, tuned, chooser
         self.homes: dict[Ref, Slot] = {}  # where a value must lie
         self.plan = Plan()
+        self.doing = ""  # what is planned now, for whoever reports on its launches
         self.views: dict[Ref, View] = {}
 
     def empty(self, shape: Shape, dtype: DType) -> View:
@@ -100,13 +102,14 @@ class StaticSite:
     def launch(self, template: Template, key: Hashable, words: Words, views: Sequence[View], grid: Grid) -> None:
         if 0 not in grid:
             kernel = stored(template(key, words), views, self.target.halves)
-            self.plan.dispatches.append(Dispatch(kernel, tuple(v.buffer for v in views), grid))
+            self.plan.dispatches.append(Dispatch(kernel, tuple(v.buffer for v in views), grid, self.doing))
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
         return 0 if self._chooser is None else self._chooser.choose(task, candidates)
 
     def run(self, i: Instr) -> None:
         """Plan one instruction by itself."""
+        self.doing = described([i])
         operands = [self.views[x] if isinstance(x, Ref) else x for x in i.operands]
         self.views[i.out] = execute(self, i.op, operands, dict(i.attrs), i.spec)
 
@@ -156,6 +159,12 @@ class StaticSite:
         """Return where a result goes."""
         home = self.homes.get(ref)
         return self.empty(shape, dtype) if home is None else whole(shape, dtype, home)
+
+
+def described(instrs: Sequence[Instr]) -> str:
+    """Return the ops of a launch, the shape of the last, and the line that asked for it."""
+    last, ops = instrs[-1], list(dict.fromkeys(i.op for i in instrs))
+    return f"{' and '.join(ops)} -> {last.spec}{f', at {last.where}' if last.where else ''}"
 
 
 def plan_plainly(program: Program, constants: dict[Ref, View], target: Target, tuned: bool = False) -> Plan:

@@ -28,7 +28,9 @@ class Step:
         self, gpu: Gpu, plan: Plan, places: Mapping[Slot, Segment], hosts: Sequence[DType], together: int = 1
     ) -> None:
         self._gpu, self._plan, self._host_types = gpu, plan, tuple(hosts)
+        self._stream = gpu.stream  # a launch that is bound on one device runs on no other
         self._places = dict(places)
+        self._stream.check(*(p.buffer for p in places.values()))
         self._held: list[Buffer] = []
         self._together, self._runs = together, 0
         self._numbers: list[Segment] = []  # where the host numbers of each of these runs lie
@@ -44,7 +46,9 @@ class Step:
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
-        return self._gpu.stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
+        if self._gpu.sanitizer is not None:
+            self._gpu.sanitizer.doing = d.doing
+        return self._stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
 
     def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:
         place = moved.get(slot.home) or self._places[slot.home]
@@ -111,7 +115,7 @@ class Step:
         """Run the launches once more and return each one's kernel and GPU time in seconds; state changes as by a call."""
         if not self._variants:
             raise CaptureError("profile: the step was not called yet; call it once before")
-        times = self._gpu.stream.timed(next(reversed(self._variants.values())).bound)
+        times = self._stream.timed(next(reversed(self._variants.values())).bound)
         return [(d.kernel.name, t) for d, t in zip(self._plan.dispatches, times, strict=True)]
 
     def repeat(self, count: int) -> None:
@@ -119,7 +123,7 @@ class Step:
         if not self._variants:
             raise CaptureError("repeat: the step was not called yet; call it once before")
         last = next(reversed(self._variants.values()))
-        self._gpu.stream.replay(Replay(last.launches * count, last.bound), (), None, submit=True)
+        self._stream.replay(Replay(last.launches * count, last.bound), (), None, submit=True)
 
     def rebind(self, ref: Ref, place: Segment) -> None:
         """Let a state that is only read live elsewhere from now on."""
@@ -168,7 +172,7 @@ class Step:
             moved[self._plan.hosts] = self._numbers[turn]
             upload = (self._numbers[turn], pack(numbers, self._host_types))
         # The last turn submits: whichever run comes to these numbers next, those of this round are on their way.
-        self._gpu.stream.replay(self._variant(moved), after, upload, turn == self._together - 1)
+        self._stream.replay(self._variant(moved), after, upload, turn == self._together - 1)
         return results
 
     def _argument(self, v: View, slot: Slot) -> Segment:

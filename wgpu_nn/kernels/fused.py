@@ -151,12 +151,17 @@ def number_arg(value: Scalar, dtype: DType) -> Arg:
 
 
 class FusedKey(NamedTuple):
-    """What distinguishes fused maps. ``inplace`` gives, per output, the leaf whose memory it replaces, or -1."""
+    """What distinguishes fused maps.
+
+    ``inplace`` gives, per output, the leaf whose memory it replaces, or -1; ``homes``, per leaf, the leaf whose binding
+    it is read by: mostly its own.
+    """
 
     chain: Chain
     count: int
     inplace: tuple[int, ...]
     workgroup: int
+    homes: tuple[int, ...]
     first: int = 0  # the index of the first element, of those that are done in parts
 
 
@@ -169,8 +174,8 @@ def fused_kernel(key: FusedKey, values: Words | None) -> Kernel:
     names: list[str] = []
     for n, leaf in enumerate(chain.leaves):
         wgsl = DTYPES[leaf.dtype].wgsl
-        names.append(f"out{replaced[n]}" if n in replaced else f"in{n}")
-        if n not in replaced:
+        names.append(f"out{replaced[n]}" if n in replaced else f"in{key.homes[n]}")
+        if n not in replaced and key.homes[n] == n:
             stored.append((f"in{n}", "r", f"vec4<{wgsl}>" if leaf.linear else wgsl))
     for n, o in enumerate(chain.outs):
         stored.append((f"out{n}", "w", f"vec4<{DTYPES[chain.links[o].dtype].wgsl}>"))
@@ -235,8 +240,14 @@ def _launch(
     count: int,
     workgroup: int,
 ) -> None:
-    key = FusedKey(chain, count, tuple(inplace), workgroup, first)
-    read = [v for n, v in enumerate(leaves) if n not in inplace]
+    # Numbers of one buffer, as a call's host numbers are, share a binding: portable devices have eight.
+    apart = [not leaf.linear and n not in inplace for n, leaf in enumerate(chain.leaves)]
+    kinds = [
+        (id(v.buffer), v.dtype.name) if alone else n for n, (v, alone) in enumerate(zip(leaves, apart, strict=True))
+    ]
+    homes = tuple(kinds.index(kind) for kind in kinds)
+    key = FusedKey(chain, count, tuple(inplace), workgroup, homes, first)
+    read = [v for n, v in enumerate(leaves) if n not in inplace and homes[n] == n]
     site.launch(fused_kernel, key, (), [*read, *outs], grid(-(-count // (4 * workgroup))))
 
 

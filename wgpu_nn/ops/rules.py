@@ -204,6 +204,17 @@ def pool2d(result: Kind) -> Rule:
     return rule
 
 
+def pool2d_grad(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
+    """Rule of gradients of pooling to ``attrs["shape"]``, from one number a window, and perhaps its position."""
+    g = rank_of(op, "a gradient", xs[0], 4, "[batch, channels, height, width]")
+    x = Spec(cast(Shape, attrs["shape"]), g.dtype)
+    windows = pool2d(Float)(op, (x,), attrs, dtypes).shape
+    for given in xs:
+        if tensor(op, given).shape != windows:
+            raise ShapeError(f"{op}: expected a number for each of the windows {list(windows)} of {x}, got {given}")
+    return x
+
+
 def adaptive_pool2d(op: str, xs: Operands, attrs: Attrs, dtypes: DTypes) -> Spec:
     x = rank_of(op, "an input", xs[0], 4, "[batch, channels, height, width]")
     out = cast(Shape, attrs["size"])

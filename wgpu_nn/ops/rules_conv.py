@@ -71,7 +71,7 @@ def _check(op: str, g: Shape, w: Shape, x: Shape, attrs: Attrs) -> None:
     """Raise unless windows of ``w`` over ``x`` give ``g``, or more than it along some axis."""
     groups = int(attrs["groups"])
     fits = len(g) == len(w) == len(x) and x[:2] == (g[0], w[1] * groups) and g[1] == w[0] and w[0] % groups == 0
-    if fits and math.prod(x) and math.prod(w):
+    if fits and math.prod(x[2:]) and math.prod(w[2:]):  # in an empty batch too
         fits = all(m <= n for m, n in zip(g[2:], _windows(op, x[2:], w[2:], attrs), strict=True))
     if not fits:
         raise ShapeError(

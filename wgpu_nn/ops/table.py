@@ -63,9 +63,9 @@ for axes in (2, 3):
     register(f"conv{axes}d_weight_grad", ROUTINE, 2, rules_conv.weight_grad(axes))  # x, g
 register("max_pool2d", ROUTINE, 1, rules.pool2d(Float))
 register("argmax_pool2d", ROUTINE, 1, rules.pool2d(Int))  # position of the maximum in its plane: row * width + column
-register("max_pool2d_grad", ROUTINE, 2, rules.like(0, "shape"))  # g, positions
+register("max_pool2d_grad", ROUTINE, 2, rules.pool2d_grad)  # g, positions
 register("avg_pool2d", ROUTINE, 1, rules.pool2d(Float))
-register("avg_pool2d_grad", ROUTINE, 1, rules.like(0, "shape"))
+register("avg_pool2d_grad", ROUTINE, 1, rules.pool2d_grad)
 register("adaptive_avg_pool2d", ROUTINE, 1, rules.adaptive_pool2d)
 register("adaptive_avg_pool2d_grad", ROUTINE, 1, rules.like(0, "shape"))
 register("gather", ROUTINE, 2, rules.gather)  # x, index

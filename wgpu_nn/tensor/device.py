@@ -16,7 +16,7 @@ from wgpu_nn.dtype import F16, F32, F64, DType, Float, Kind
 from wgpu_nn.errors import AdapterError, DeviceError
 
 if TYPE_CHECKING:
-    from wgpu_nn.gpu import Gpu
+    from wgpu_nn.gpu import Gpu, PoolStats
 
 
 class Rng:
@@ -49,18 +49,31 @@ class Device:
     ``float_dtype=float16`` lets Floats that are made here, parameters of modules included, be halves. It is no other
     place: tensors of both mix. Halves take two bytes an element; all is computed in f32, and rounded where it is stored.
     On a GPU without WGSL's f16 single ones are stored by atomics: slower, and of the same bits.
+
+    ``debug`` opens a GPU that watches its own kernels, slowly, and raises SanitizerError: ``nan`` at the first kernel that
+    makes NaN of inputs without any, ``inf`` at infinities as well, ``bounds`` at an access out of bounds, ``race`` where
+    results depend on the order of workgroups; None leaves that to switches.debug. Eager ops raise where they are called,
+    captured steps when they run.
     """
 
     __slots__ = ("backend", "float_dtype", "rng")
 
     def __init__(
-        self, name: str = "wgpu", float_dtype: DType | None = None, limits: Mapping[str, int] | None = None
+        self,
+        name: str = "wgpu",
+        float_dtype: DType | None = None,
+        limits: Mapping[str, int] | None = None,
+        *,
+        debug: str | None = None,
     ) -> None:
         kind, _, which = name.partition(":")
+        watch = switches.debug.value if debug is None else switches.debug.known(debug, "debug")
         if kind in ("wgpu", "gpu"):
-            self.backend, self.rng = _wgpu(which or None, limits or {})
+            self.backend, self.rng = _wgpu(which or None, limits or {}, watch)
         elif limits:
             raise DeviceError(f"device: expected limits of a wgpu device, got {name!r} with {', '.join(limits)}")
+        elif debug:
+            raise DeviceError(f"device: expected a GPU for debug={debug!r}, got {name!r}; the CPU is the reference")
         elif kind in ("numpy", "cpu"):
             self.backend, self.rng = _numpy(which)
         else:
@@ -131,6 +144,33 @@ class Device:
         root = self.root
         return root.recording(None) if isinstance(root, Wgpu) else nullcontext()
 
+    def memory(self) -> PoolStats:
+        """Return what tensors take of the GPU's memory: live, pooled and peak bytes, and counts; see PoolStats."""
+        return self.gpu.memory()
+
+    def limit_memory(self, nbytes: int | None) -> None:
+        """Let tensors take at most ``nbytes`` in all, those that wait for reuse included; None leaves it to the driver.
+
+        What would go beyond raises OutOfMemoryError, after the pool was emptied. Software adapters start with three
+        quarters of the machine's memory, as their memory is the host's.
+        """
+        if nbytes is not None and nbytes < 0:
+            raise DeviceError(f"limit_memory: expected 0 bytes or more, or None, got {nbytes}")
+        self.gpu.memory_limit = nbytes
+
+    def reset_peak_memory(self) -> None:
+        """Let the peak of ``memory`` be what is live now."""
+        self.gpu.pool.reset_peak()
+
+    def reset(self) -> None:
+        """Open the GPU anew: after DeviceLostError, or to give back all of its memory.
+
+        The device stays the same to all who hold it, and captured functions capture again. Tensors on it are gone: each
+        use of one raises DeviceLostError. Modules and optimizers take their state again from a file or from the host, by
+        ``load_state``, ``load_module`` or ``Trainer.fit(resume=True)``.
+        """
+        self.gpu.reset()
+
     def sync(self) -> None:
         """Wait until all work given so far is done."""
         self.backend.sync()
@@ -166,18 +206,18 @@ def _numpy(which: str) -> tuple[Backend, Rng]:
     return (Numpy(known[which]), Rng()) if which != "f32" else _numpy("")
 
 
-def _wgpu(which: str | None, limits: Mapping[str, int]) -> tuple[Backend, Rng]:
+def _wgpu(which: str | None, limits: Mapping[str, int], debug: str) -> tuple[Backend, Rng]:
     from wgpu_nn.gpu import choose  # wgpu is loaded when the first GPU device is named, not before
 
-    return _open(choose(which)[0].index, frozenset(limits.items()), switches.limits.value)
+    return _open(choose(which)[0].index, frozenset(limits.items()), switches.limits.value, debug)
 
 
 @functools.cache
-def _open(index: int, limits: frozenset[tuple[str, int]], mode: str) -> tuple[Backend, Rng]:
+def _open(index: int, limits: frozenset[tuple[str, int]], mode: str, debug: str) -> tuple[Backend, Rng]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.gpu import Gpu, adapters
 
-    return Wgpu(Gpu(adapters()[index], dict(limits))), Rng()
+    return Wgpu(Gpu(adapters()[index], dict(limits), debug)), Rng()
 
 
 _default: Device | None = None

@@ -140,7 +140,7 @@ class Captured(Generic[P, R]):
             return self._fn(*args, **kwargs)
         fuse = bool(switches.fusion) if self._options.fuse is None else self._options.fuse
         modes = (switches.checked_shaders, switches.half_sums, switches.deterministic)
-        key = (shape, id(root), fuse, switches.autotune.value, *map(bool, modes))
+        key = (shape, id(root), id(root.gpu.stream), fuse, switches.autotune.value, *map(bool, modes))
         with self._lock:
             step = self._steps.get(key)
             if step is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from wgpu_nn.backends.base import Pending
 from wgpu_nn.data import StreamLoader
@@ -24,6 +26,8 @@ from wgpu_nn.train.precision import LossScale
 from wgpu_nn.train.totals import Totals
 from wgpu_nn.train.window import Sums
 
+RUN = "expected a checkpoint of a training run"
+
 
 @dataclass(slots=True)
 class Position:
@@ -32,10 +36,12 @@ class Position:
     ``step`` counts batches from the start of the run.
     """
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    seconds: float = 0.0  # spent on the batches of the open epoch
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    epoch: NonNegativeInt = 0
+    batch: NonNegativeInt = 0
+    step: NonNegativeInt = 0
+    seconds: NonNegativeFloat = 0.0  # spent on the batches of the open epoch
     sums: Sums = field(default_factory=Sums)
     history: list[EpochRecord] = field(default_factory=list[EpochRecord])
 
@@ -120,13 +126,13 @@ def load_position(path: Path, parts: Parts) -> Position:
     check_identity(where, saved.state, parts.identity())
     try:
         at = _position(saved)
-        steps, rng = int(saved.state["optimizer_steps"]), saved.state["rng"]
-        seed, stream = int(rng["seed"]), int(rng["stream"])
+        steps, rng = _count(saved.state["optimizer_steps"]), saved.state["rng"]
+        seed, stream = int(rng["seed"]), _count(rng["stream"])
         model, optimizer = from_arrays(saved.tensors["model"]), from_arrays(saved.tensors.get("optimizer", {}))
-    except (KeyError, TypeError, ValueError, KindError) as error:
-        raise RecordError(
-            f"{where}: expected a checkpoint of a training run, got one without {error}; was it written by another program?"
-        ) from error
+    except KeyError as error:
+        raise RecordError(f"{where}: {RUN}, got one without {error}; was it written by another program?") from error
+    except (TypeError, ValueError, OverflowError, KindError) as error:
+        raise RecordError(f"{where}: {RUN}, got {error}; was it written by another program?") from error
     before = parts.model.state()
     parts.model.load_state(model)
     try:
@@ -159,11 +165,24 @@ def _later(tensors: Mapping[str, Tensor]) -> dict[str, Pending]:
     return {name: t.numpy_later() for name, t in tensors.items()}
 
 
+@functools.cache
+def _positions() -> TypeAdapter[Position]:
+    return TypeAdapter(Position)
+
+
 def _position(saved: Checkpoint) -> Position:
-    fields = dict(saved.state["position"])
-    fields["sums"] = Sums(**fields["sums"])
-    fields["history"] = [EpochRecord(**record) for record in fields["history"]]
-    return Position(**fields)
+    """Return the position in a checkpoint; ValueError names the field that a damaged one has wrong."""
+    try:
+        return _positions().validate_json(json.dumps(saved.state["position"]), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"position {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} where a count is expected")
+    return value
 
 
 def check_identity(where: str, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

@@ -89,11 +89,12 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for number, part in enumerate(parts[:-1], start=1):  # after the last newline: nothing, or a torn line
         try:
             line: object = json.loads(part)
-        except ValueError:
+        except (ValueError, RecursionError):
             line = None
-        if not isinstance(line, dict) or not {"kind", "epoch", "step"} <= cast(dict[str, Any], line).keys():
+        found = cast(dict[str, Any], line) if isinstance(line, dict) else {}
+        if type(found.get("kind")) is not str or not type(found.get("epoch")) is type(found.get("step")) is int:
             raise RecordError(
-                f"{where}: line {number}: expected an object with kind, epoch and step, got {part[:80]!r}"
+                f"{where}: line {number}: expected an object with a kind, and whole numbers for epoch and step, got {part[:80]!r}"
             )
         lines.append(_numbers(line))
     return lines

@@ -37,6 +37,10 @@ def working_copy(model: M, dtype: DType = F16) -> M:
 class Stepping(Protocol):
     """What moves a model by gradients, and names what else it changes: an optimizer, or one behind clipping."""
 
+    def prepare(self, model: Module, grads: Gradients, /) -> None:
+        """Make what ``step`` needs and does not have yet."""
+        ...
+
     def step(self, model: Module, grads: Gradients, /) -> None:
         """Move the model."""
         ...

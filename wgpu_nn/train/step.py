@@ -181,6 +181,10 @@ class Clipped:
         """Move the model."""
         self.optimizer.step(model, self.clipping.apply(grads))
 
+    def prepare(self, model: Module, grads: Gradients) -> None:
+        """Have the optimizer make the state that it does not have yet."""
+        self.optimizer.prepare(model, grads)
+
     def cells(self) -> list[Cell]:
         """Return the optimizer's cells."""
         return self.optimizer.cells()

@@ -1,0 +1,328 @@
+"""Watches a device's own launches: accesses out of bounds, races between workgroups, or the first NaN. Slow on purpose.
+
+Each launch is encoded with what its check needs, and every submit waits for what was found; the error is raised where the
+launch was recorded, or where the step that holds it was called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import wgpu
+from wgpu.backends.wgpu_native._ffi import ffi, lib
+
+from wgpu_nn.errors import SanitizerError
+from wgpu_nn.gpu.commands import Grid, Launch, encode
+from wgpu_nn.gpu.failure import device_errors
+from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
+from wgpu_nn.gpu.pool import Segment
+from wgpu_nn.wgsl import Declarations, Site, read, shuffled, watched
+from wgpu_nn.wgsl.bounds import REPORT_BYTES
+from wgpu_nn.wgsl.faults import report
+from wgpu_nn.wgsl.scan import COMPARED, FOUND_BYTES, SCAN, WORKGROUP
+
+if TYPE_CHECKING:
+    from wgpu_nn.gpu.device import Gpu
+
+ORDERS = 2  # other orders that a launch is repeated in: backwards, and one at random
+MOST_GROUPS = 1 << 22  # of a launch whose order is changed; beyond that it runs as it is
+_NAN, _INF = (0x7FC00000, 0xFFC00000), (0x7F800000, 0xFF800000)
+_ALL = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
+_Raw = tuple[wgpu.GPUBuffer, int, int]  # buffer, offset, bytes
+
+
+class Watched(NamedTuple):
+    """A launch's kernel and memory, and the op that it serves. It holds no lease, so that memory is used again as ever."""
+
+    kernel: Kernel
+    places: tuple[_Raw, ...]
+    doing: str
+
+
+class Text(NamedTuple):
+    """A kernel's text with a check in it, compiled; ``sites`` are those of the check of bounds."""
+
+    pipeline: wgpu.GPUComputePipeline
+    layout: wgpu.GPUBindGroupLayout
+    sites: tuple[Site, ...]
+
+
+class Sanitizer:
+    """An observer of a device's stream.
+
+    ``nan`` finds the first kernel that makes NaN of inputs without any, and says which one made the first infinity before;
+    ``inf`` finds infinities as well. A kernel that was given NaN or infinity as a number is taken at its word.
+    Halves are not looked at, only f32.
+    ``bounds`` finds indices outside of buffers. ``race`` runs each launch in other orders of its workgroups, and compares
+    bit by bit. ``unwatched`` names kernels that could not be watched: no storage buffer was left for the check.
+    """
+
+    def __init__(self, gpu: Gpu, mode: str) -> None:
+        self.gpu, self.mode = gpu, mode
+        self.doing = ""  # the op whose launches are recorded; the backend says
+        self.unwatched: set[str] = set()
+        self._bound: dict[int, Watched] = {}
+        self._texts: dict[Kernel, Text] = {}
+        self._declared: dict[str, Declarations] = {}
+        self._scans: dict[str, Text] = {}
+        self._held: list[object] = []  # what the batch under way refers to
+        self._checks: list[Callable[[], None]] = []  # run when it is done
+        self._infinite = ""  # who made the first infinity
+
+    # --- what the stream calls, under its lock -----------------------------------------------------------------------
+    def bound(self, group: Any, kernel: Kernel, places: Sequence[Segment]) -> None:
+        """Note what a bind group binds."""
+        self._bound[_address(group)] = Watched(kernel, tuple(_raw(p) for p in places), self.doing)
+
+    def encode(self, encoder: Any, launches: Sequence[Launch]) -> None:
+        """Write launches into an encoder, each with its check."""
+        check = {"bounds": self._encode_bounds, "race": self._encode_race}.get(self.mode, self._encode_nan)
+        for launch in launches:
+            check(encoder, launch, self._bound[_address(launch[1])])
+
+    def submitted(self) -> None:
+        """Wait for what was found, and raise the first of it."""
+        checks, self._checks = self._checks, []
+        held, self._held = self._held, []
+        try:
+            for check in checks:
+                check()
+        finally:
+            held.clear()
+
+    # --- bounds ----------------------------------------------------------------------------------------------------
+    def _encode_bounds(self, encoder: Any, launch: Launch, w: Watched) -> None:
+        text = self._text(w.kernel)
+        if text is None:
+            _run(encoder, launch)
+            return
+        found = self._buffer(REPORT_BYTES)
+        _run(encoder, self._launch(text, w, (found, 0, REPORT_BYTES), launch))
+
+        def check() -> None:
+            words = self._words(found)
+            if words[0]:
+                raise SanitizerError(report(f"{self._name(w, launch[3])}: {w.kernel.source}", text.sites, words))
+
+        self._checks.append(check)
+
+    def _exact(self, kernel: Kernel, nbytes: int, n: int) -> int:
+        """Return the bytes of a binding that are meant to be used: whole elements of its type."""
+        element = self._read(kernel).type_of(self._read(kernel).bindings[n].type).element
+        stride = 16 if element is not None and element.name in ("vec3", "vec4") else 4
+        return max(stride, -(-nbytes // stride) * stride)
+
+    # --- race ------------------------------------------------------------------------------------------------------
+    def _encode_race(self, encoder: Any, launch: Launch, w: Watched) -> None:
+        text, grid = self._text(w.kernel), launch[3]
+        count = grid[0] * grid[1] * grid[2]
+        if text is None or count > MOST_GROUPS:
+            _run(encoder, launch)
+            return
+        written = [(n, p) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if a == "w"]
+        before = [self._copy(encoder, place) for _, place in written]
+        first: list[_Raw] = []
+        rng = np.random.default_rng(count)
+        for turn in range(ORDERS + 1):  # as it is first, by the same text: compilers may round another one differently
+            order = (np.arange(count), np.arange(count)[::-1], rng.permutation(count))[turn]
+            words = np.concatenate([[turn % 2], order]).astype(np.uint32)
+            buffer = self._buffer(words.nbytes)
+            self.gpu.raw.queue.write_buffer(buffer, 0, words)
+            if turn:
+                for (_, place), saved in zip(written, before, strict=True):
+                    _transfer(encoder, saved, place)
+            _run(encoder, self._launch(text, w, (buffer, 0, words.nbytes), launch))
+            if not turn:
+                first = [self._copy(encoder, place) for _, place in written]
+                continue
+            for (n, place), saved in zip(written, first, strict=True):
+                found = self._scan(encoder, "differ", place, saved)
+                self._checks.append(lambda n=n, found=found, turn=turn: self._raise_race(w, grid, n, found, turn))
+        for (_, place), saved in zip(written, first, strict=True):
+            _transfer(encoder, saved, place)
+
+    def _raise_race(self, w: Watched, grid: Grid, n: int, found: wgpu.GPUBuffer, turn: int) -> None:
+        words = self._words(found)
+        if words[0]:
+            name = self._read(w.kernel).bindings[n].name
+            raise SanitizerError(
+                f"{self._name(w, grid)}: expected the same results in any order of workgroups, got {words[0]:,} words of "
+                f"{name} that differ {'backwards' if turn == 1 else 'at random'}, the first at word {_first(words[1])}; do two "
+                "workgroups write there, or does one read what another writes?"
+            )
+
+    # --- NaN and infinity ------------------------------------------------------------------------------------------
+    def _encode_nan(self, encoder: Any, launch: Launch, w: Watched) -> None:
+        floats = [
+            (n, p, a)
+            for n, (p, a) in enumerate(zip(w.places, w.kernel.access))
+            if self._read(w.kernel).type_of(self._read(w.kernel).bindings[n].type).scalar == "f32"
+        ]
+        nothing = (self._buffer(16), 0, 16)
+        given = [(n, self._scan(encoder, "born", place, nothing)) for n, place, a in floats if a == "r"]
+        before = [(n, place, self._copy(encoder, place)) for n, place, a in floats if a == "w"]
+        named = self._named(launch, w.kernel)
+        _run(encoder, launch)
+        made = [(n, self._scan(encoder, "born", place, saved)) for n, place, saved in before]
+        if made:
+            self._checks.append(lambda: self._raise_nan(w, launch[3], given, made, named))
+
+    def _named(self, launch: Launch, kernel: Kernel) -> set[int]:
+        """Return the numbers that a launch was given, or that its text has for such."""
+        params = self.gpu.stream.parameters(launch[2]) if launch[2] >= 0 else b""
+        return set(np.frombuffer(params, np.uint32).tolist()) | {
+            int(n) for n in re.findall(r"\b(\d{10})u\b", kernel.code)
+        }
+
+    def _raise_nan(
+        self,
+        w: Watched,
+        grid: Grid,
+        given: Sequence[tuple[int, wgpu.GPUBuffer]],
+        made: Sequence[tuple[int, wgpu.GPUBuffer]],
+        named: set[int],
+    ) -> None:
+        had = [self._words(found) for _, found in given]
+        has_nan, has_inf = any(h[0] for h in had), any(h[2] for h in had)
+        bindings = self._read(w.kernel).bindings
+        for n, found in made:
+            nans, nan_at, infinities, infinity_at = (int(x) for x in self._words(found)[:4])
+            name, who = bindings[n].name, self._name(w, grid)
+            if infinities and not has_inf and not named.intersection(_INF):
+                place = f"{infinities:,} in {name}, the first at element {_first(infinity_at)}"
+                if self.mode == "inf":
+                    raise SanitizerError(f"{who}: expected finite numbers of finite inputs, got infinities: {place}")
+                self._infinite = self._infinite or f"{who} ({place})"
+            if nans and not has_nan and not named.intersection(_NAN):
+                cause = f"; the first infinity came from {self._infinite}" if self._infinite else ""
+                self._infinite = ""
+                raise SanitizerError(
+                    f"{who}: expected numbers of inputs without NaN, got {nans:,} NaN in {name}, the first at element "
+                    f"{_first(nan_at)}{cause}; look at what goes into it"
+                )
+
+    # --- the parts of all of them ------------------------------------------------------------------------------------
+    def _name(self, w: Watched, grid: Grid) -> str:
+        bound = ", ".join(
+            f"{b.name} {nbytes} bytes" for b, (*_, nbytes) in zip(self._read(w.kernel).bindings, w.places)
+        )
+        op = f" for {w.doing}" if w.doing else ""
+        return f"kernel {w.kernel.name}{op} on {grid[0]} x {grid[1]} x {grid[2]} workgroups ({bound})"
+
+    def _read(self, kernel: Kernel) -> Declarations:
+        found = self._declared.get(kernel.code)
+        if found is None:
+            found = self._declared[kernel.code] = read(kernel.code)
+        return found
+
+    def _text(self, kernel: Kernel) -> Text | None:
+        """Return a kernel's text with the check, or None if the adapter has no storage buffer left for it."""
+        most = self.gpu.limits["max-storage-buffers-per-shader-stage"]
+        if len(kernel.access) >= most:
+            self.unwatched.add(kernel.name)
+            return None
+        found = self._texts.get(kernel)
+        if found is None:
+            extra, sites = len(kernel.access) + kernel.params, ()
+            if self.mode == "bounds":
+                w = watched(kernel.code, 0, extra, self._read(kernel))
+                code, sites = w.code, w.sites
+            else:
+                code = shuffled(kernel.code, 0, extra, self._read(kernel))
+            types = ["read-only-storage" if a == "r" else "storage" for a in kernel.access]
+            types += ["uniform"] * kernel.params + ["storage" if self.mode == "bounds" else "read-only-storage"]
+            found = self._texts[kernel] = self._compile(kernel, code, "main", types, sites)
+        return found
+
+    def _compile(
+        self, kernel: Kernel, code: str, entry: str, types: Sequence[str], sites: tuple[Site, ...] = ()
+    ) -> Text:
+        uniform = {"type": "uniform", "has_dynamic_offset": True, "min_binding_size": PARAMS_BYTES}
+        entries: list[dict[str, object]] = [
+            {
+                "binding": n,
+                "visibility": wgpu.ShaderStage.COMPUTE,
+                "buffer": uniform if kind == "uniform" else {"type": kind},
+            }
+            for n, kind in enumerate(types)
+        ]
+        raw = self.gpu.raw
+        with device_errors(f"compile {kernel.name} with checks"):
+            text = Kernel(kernel.name, code, kernel.access, kernel.params, kernel.source, False)
+            module = compile_module(raw, text, False)
+            layout = raw.create_bind_group_layout(entries=entries)  # pyright: ignore[reportArgumentType]
+            both = raw.create_pipeline_layout(bind_group_layouts=[layout])
+            stage = {"module": module, "entry_point": entry}
+            return Text(raw.create_compute_pipeline(label=kernel.name, layout=both, compute=stage), layout, sites)  # pyright: ignore[reportArgumentType]
+
+    def _launch(self, text: Text, w: Watched, extra: _Raw, launch: Launch) -> Launch:
+        """Return the launch of the text with the check, on the same memory and ``extra``."""
+        places = [(raw, offset, self._exact(w.kernel, nbytes, n)) for n, (raw, offset, nbytes) in enumerate(w.places)]
+        resources: list[dict[str, object]] = [{"buffer": b, "offset": o, "size": n} for b, o, n in (*places, extra)]
+        if w.kernel.params:
+            resources.insert(len(w.kernel.access), self.gpu.stream.arena)
+        group = self._group(text, resources)
+        return (text.pipeline._internal, group._internal, launch[2], launch[3])
+
+    def _group(self, text: Text, resources: Sequence[dict[str, object]]) -> wgpu.GPUBindGroup:
+        entries = [{"binding": n, "resource": r} for n, r in enumerate(resources)]
+        group = self.gpu.raw.create_bind_group(layout=text.layout, entries=entries)  # pyright: ignore[reportArgumentType]
+        self._held.append(group)
+        return group
+
+    def _scan(self, encoder: Any, entry: str, now: _Raw, other: _Raw) -> wgpu.GPUBuffer:
+        """Launch a walk over two buffers, and return where what it finds is counted."""
+        text = self._scans.get(entry)
+        if text is None:
+            kernel = Kernel(entry, SCAN, COMPARED, False, "sanitizer")
+            types = ["read-only-storage", "read-only-storage", "storage"]
+            text = self._scans[entry] = self._compile(kernel, SCAN, entry, types)
+        found = self._buffer(FOUND_BYTES)
+        resources = [{"buffer": b, "offset": o, "size": n} for b, o, n in (now, other, (found, 0, FOUND_BYTES))]
+        group = self._group(text, resources)
+        groups = min(-(-now[2] // (4 * WORKGROUP)), 65535)
+        _run(encoder, (text.pipeline._internal, group._internal, -1, (groups, 1, 1)))
+        return found
+
+    def _copy(self, encoder: Any, place: _Raw) -> _Raw:
+        copy = (self._buffer(place[2]), 0, place[2])
+        _transfer(encoder, place, copy)
+        return copy
+
+    def _buffer(self, nbytes: int) -> wgpu.GPUBuffer:
+        with device_errors("debug"):
+            made = self.gpu.raw.create_buffer(size=nbytes, usage=_ALL)
+        self._held.append(made)
+        return made
+
+    def _words(self, buffer: wgpu.GPUBuffer) -> np.ndarray:
+        return np.frombuffer(self.gpu.raw.queue.read_buffer(buffer), np.uint32)
+
+
+def _raw(place: Segment) -> _Raw:
+    return place.buffer.block.raw, place.offset, max(4, -(-place.nbytes // 4) * 4)
+
+
+def _run(encoder: Any, launch: Launch) -> None:
+    compute = lib.wgpuCommandEncoderBeginComputePass(encoder, ffi.NULL)
+    encode(compute, [launch])
+    lib.wgpuComputePassEncoderEnd(compute)
+    lib.wgpuComputePassEncoderRelease(compute)
+
+
+def _transfer(encoder: Any, source: _Raw, target: _Raw) -> None:
+    lib.wgpuCommandEncoderCopyBufferToBuffer(
+        encoder, source[0]._internal, source[1], target[0]._internal, target[1], source[2]
+    )
+
+
+def _first(word: Any) -> int:
+    """Return the smallest index: the scan keeps the largest of those with all bits flipped, as 0 is where it starts."""
+    return ~int(word) & 0xFFFFFFFF
+
+
+def _address(raw: Any) -> int:
+    return int(ffi.cast("uintptr_t", raw))

@@ -1,0 +1,7 @@
+"""Reads WGSL texts, and writes checks into them; knows no device. Its own line numbers are those of the text it was given."""
+
+from wgpu_nn.wgsl.bounds import Site, watched
+from wgpu_nn.wgsl.declarations import Binding, Declarations, EntryPoint, Override, read
+from wgpu_nn.wgsl.order import shuffled
+
+__all__ = ["Binding", "Declarations", "EntryPoint", "Override", "Site", "read", "shuffled", "watched"]
