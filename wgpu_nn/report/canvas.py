@@ -44,7 +44,8 @@ def canvas(path: str | Path, size: tuple[float, float] = (9.0, 4.0), title: str 
             page.subplots().plot(losses)
 
     It needs no screen and changes no setting of matplotlib beyond the block. Nothing is written when the block raises.
-    Missing folders are made. The picture has 256 colours at most. Raises MissingExtraError without matplotlib, and RecordError for a place that cannot be written.
+    Missing folders are made. The picture has 256 colours at most. Raises MissingExtraError without matplotlib, and
+    RecordError for a place that cannot be written.
     """
     try:
         import matplotlib
