@@ -2,7 +2,7 @@
 
 python examples/vae/train.py
 
-The encoder gives a normal distribution over codes of 8 numbers, the decoder makes a digit of a code. The loss is what
+The encoder gives a normal distribution over codes of 12 numbers, the decoder makes a digit of a code. The loss is what
 the decoder gets wrong, plus how far the codes are from N(0, 1): so that a code drawn from N(0, 1) becomes a digit too.
 """
 
@@ -50,7 +50,7 @@ class Vae(Module):
 
 
 class VaeConfig(Config):
-    code: int = 8
+    code: int = 12
     hidden: int = 256
 
     def init(self, device: Device) -> Vae:
@@ -86,7 +86,7 @@ def train(args: argparse.Namespace) -> None:
     device.seed(1)  # weights and noise
     model = VaeConfig().init(device.autodiff())
     steps = epochs * len(train_data)
-    rate = CosineSchedule(2e-3, steps=steps, warmup=steps // 20)
+    rate = CosineSchedule(3e-3, steps=steps, warmup=steps // 20)
     learner = Learner(model, AdamConfig().init(), step=step, schedule=rate)
     learner.fit(train_data, test_data, epochs, show=progress())
     measured = learner.evaluate(test_data)
@@ -103,7 +103,7 @@ def draw(path: Path, images: np.ndarray, again: np.ndarray, samples: np.ndarray)
     with canvas(path, (9, 4.6)) as page:
         above, below = page.subfigures(2, 1, height_ratios=(2.7, 4.6))
         for part, title, rows in (
-            (above, "Test digits, and what is left of them in 8 numbers", np.concatenate([images, again])),
+            (above, "Test digits, and what is left of them in 12 numbers", np.concatenate([images, again])),
             (below, "Digits that nobody wrote: codes drawn from N(0, 1)", samples),
         ):
             part.suptitle(title, x=0.012, ha="left", fontweight="bold")
