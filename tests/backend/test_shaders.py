@@ -53,22 +53,25 @@ def test_map_computes_each_step_once_and_none_beyond(workgroup: int, gpu: Gpu) -
     assert (out[29:] == -77).all()
 
 
-def test_gather_reads_what_is_named_and_marks_what_is_not_there(gpu: Gpu) -> None:
+@pytest.mark.parametrize(("first", "held"), [(0, 5), (0, 3), (2, 3)], ids=["whole", "front", "back"])
+def test_gather_reads_what_is_named_of_what_it_holds_and_marks_what_is_not_there(
+    first: int, held: int, gpu: Gpu
+) -> None:
     x, index = given(5, 3), i32([0, 4, -1, -5, 5, -6, 2, 2**31 - 1])
     text = """struct Place { source: u32, index: u32 }
     fn locate(i: u32) -> Place { return Place(1u, i); }
     fn missing() -> f32 { return -1.0; }"""
-    sizes = {"items": 8, "limit": 5, "axis_stride": 3}
+    sizes = {"items": 8, "limit": 5, "first": first, "held": held, "axis_stride": 3}
     out = run(
         gpu,
         "gather",
-        {"source": x, "index": index, "out": Out((9,))},
+        {"source": x[first : first + held], "index": index, "out": Out((9,))},
         2,
         constants={"WORKGROUP": 8},
         sizes=sizes,
         text=text,
     )
-    column = x[:, 1]
+    column = [x[k, 1] if first <= k < first + held else -77 for k in range(5)]
     np.testing.assert_array_equal(out, [column[0], column[4], column[4], column[0], -1, -1, column[2], -1, -77])
 
 
