@@ -76,7 +76,7 @@ def step(model: Module, batch: Batch) -> Output:
 
 
 def train(args: argparse.Namespace) -> None:
-    digits, epochs = (512, 2) if args.short else (9000, 15)
+    digits, epochs = (512, 10) if args.short else (9000, 15)
     (x, _), (x_test, _) = load_mnist(DIGITS)
     flat, flat_test = ((a.reshape(-1, PIXELS) / 255).astype(np.float32) for a in (x[:digits], x_test))
     train_data = DataLoader(ArrayDataset(flat), 128, shuffle=True, seed=1)

@@ -16,18 +16,18 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-# What the last line says of a short run, and above which share there: chance is 10% of digits, 33% of seeds, 25% of messages.
+# What a short run says, and between which bounds: chance is 10% of digits, 33% of seeds, 25% of messages, 543 nats an image.
 SCRIPTS = {
-    "learner/train.py": (r"'accuracy': ([\d.]+)}", 0.25),
-    "loop/train.py": (r"accuracy ([\d.]+)%", 25),
-    "guide/main.py": (r"epoch 2: .*, ([\d.]+)% of the test digits", 25),
-    "csv_table/train.py": (r"test: ([\d.]+)% right", 60),
-    "image_folder/train.py": (r"test: ([\d.]+)% right", 0),  # two epochs of a few images teach nothing yet
-    "text/train.py": (r"test: ([\d.]+)% in the right queue", 60),
-    "vae/train.py": (r"test: ([\d.]+) nats an image", 0),
-    "regression/train.py": (r"([\d.]+)% within the interval", 50),
-    "cpu_metrics/train.py": (r"CPU and GPU differ by ([\d.e+-]+) at most", -1),
-    "notebook/main.py": (r"valid loss [\d.]+  accuracy ([\d.]+)", 0.15),
+    "learner/train.py": (r"'accuracy': ([\d.]+)}", 0.25, 1),
+    "loop/train.py": (r"accuracy ([\d.]+)%", 25, 100),
+    "guide/main.py": (r"epoch 2: .*, ([\d.]+)% of the test digits", 25, 100),
+    "csv_table/train.py": (r"test: ([\d.]+)% right", 60, 100),
+    "image_folder/train.py": (r"test: ([\d.]+)% right", 5, 100),  # two epochs of a few images teach nothing yet
+    "text/train.py": (r"test: ([\d.]+)% in the right queue", 60, 100),
+    "vae/train.py": (r"test: ([\d.]+) nats an image", 100, 400),
+    "regression/train.py": (r"([\d.]+)% within the interval", 50, 100),
+    "cpu_metrics/train.py": (r"CPU and GPU differ by ([\d.e+-]+) at most", 0, 1e-4),
+    "notebook/main.py": (r"valid loss [\d.]+  accuracy ([\d.]+)", 0.15, 1),
 }
 LINES = {"learner/train.py": 20, "loop/train.py": 30}
 
@@ -53,10 +53,10 @@ def check_picture(path: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_an_example_runs_learns_and_draws(script: str, tmp_path: Path) -> None:
     said = run(script, "--short", "--out", str(tmp_path / "out"))
-    pattern, least = SCRIPTS[script]
+    pattern, least, most = SCRIPTS[script]
     found = re.findall(pattern, said)
     assert found, said[-2000:]
-    assert float(found[-1]) > least, said[-2000:]
+    assert least <= float(found[-1]) <= most, said[-2000:]
     check_picture(tmp_path / "out" / "picture.png")
 
 
