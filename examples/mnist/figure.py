@@ -4,44 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from wgpu_nn.errors import missing_extra
+from wgpu_nn.report import canvas
 from wgpu_nn.train import EpochRecord
 
 try:
-    import matplotlib
+    from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise SystemExit(f"train: {missing_extra('figure', 'matplotlib', 'train')}") from error
 
-matplotlib.use("agg")  # a file needs no screen
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
-
 TRAIN, TEST, WRONG, INK, GREY = "#8a8f98", "#2563eb", "#dc2626", "#1f2430", "#6b7280"
 COLUMNS, RIGHT_ROWS, WRONG_ROWS = 14, 3, 2
-STYLE = {
-    "font.size": 11,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#c9cdd4",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 13,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#eceef1",
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "lines.linewidth": 2.2,
-    "lines.markersize": 5,
-    "lines.marker": "o",
-}
 
 
 def draw(
@@ -53,8 +30,7 @@ def draw(
     # The mistakes that the model was surest of come first.
     wrong = wrong[np.argsort(-probabilities[wrong, guesses[wrong]])]
     last = history[-1]
-    with plt.rc_context(cast(Any, STYLE)):
-        page: Any = plt.figure(figsize=(11, 9.4), dpi=150, layout="constrained")
+    with canvas(path, size=(11, 9.4), dpi=150) as page:
         page.get_layout_engine().set(w_pad=0.045, h_pad=0.05, wspace=0, hspace=0.02)
         parts = page.subfigures(3, 1, height_ratios=[4.4, RIGHT_ROWS + 0.6, WRONG_ROWS + 0.6])
         _title(parts[0], f"{last.valid['accuracy']:.1%} of the test digits are right after epoch {last.epoch}", size=17)
@@ -68,8 +44,6 @@ def draw(
         many = f"{shown} of {len(wrong)}" if shown < len(wrong) else f"All {len(wrong)}" if shown else "No"
         _title(parts[2], f"{many} mistakes among {len(images):,} digits, the right answer in brackets")
         _grid(parts[2], WRONG_ROWS, wrong, images, labels, guesses)
-        page.savefig(path, bbox_inches="tight", pad_inches=0.3)
-        plt.close(page)
 
 
 def _title(page: Any, text: str, size: int = 13) -> None:
@@ -80,12 +54,12 @@ def _curves(axes: Any, title: str, history: Sequence[EpochRecord], what: str, co
     epochs = [record.epoch for record in history]
     for name, colour in (("train", TRAIN), ("test", TEST)):
         values = [(record.train if name == "train" else record.valid)[what] for record in history]
-        axes.plot(epochs, values, color=colour, label=name)
+        axes.plot(epochs, values, marker="o", color=colour, label=name)
     axes.set_title(title, fontsize=12)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.75, max(*epochs, 2) + 0.25)
-    axes.legend(frameon=False, loc=corner)
+    axes.legend(loc=corner)
 
 
 def _grid(

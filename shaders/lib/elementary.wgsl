@@ -9,6 +9,13 @@ fn exp_nan(x: f32) -> f32 {
     return select(exp_scaled(t - k * 0.69140625 - k * 0.00174093056, k), x, is_nan(x));
 }
 
+// exp(x) / 2, which is finite a little longer than exp(x).
+fn exp_half(x: f32) -> f32 {
+    let t = clamp(x, -104.0, 90.0);
+    let k = round(t * 1.44269504);
+    return select(exp_scaled(t - k * 0.69140625 - k * 0.00174093056, k - 1.0), x, is_nan(x));
+}
+
 // 2^k exp(r) for |r| <= 0.36 and a whole k from -151 to 129; in two steps, as 2^k may be beyond f32.
 fn exp_scaled(r: f32, k: f32) -> f32 {
     let p = r * r * (0.499999926 + r * (0.166665087 + r * (0.0416685283 + r * (0.00837013495 + r * 0.00138116623))));
@@ -164,9 +171,9 @@ fn log_add_exp(x: f32, y: f32) -> f32 {
 
 // log(1 + x); near 0 by the series of 2 atanh(x / (2 + x)), 1e-7.
 fn log1p_near(x: f32) -> f32 {
-    let s = x / (2.0 + x);
-    let u = s * s;
-    let series = 2.0 * s * (1.0 + u * (0.333333333 + u * (0.2 + u * (0.142857143 + u * (0.111111111 + u * 0.0909090909)))));
+    let s = 2.0 * x / (2.0 + x);  // twice that of the series, as what is smaller than x may be flushed to 0
+    let u = 0.25 * s * s;
+    let series = s * (1.0 + u * (0.333333333 + u * (0.2 + u * (0.142857143 + u * (0.111111111 + u * 0.0909090909)))));
     if (abs(x) < 0.5) { return series; }
     return log_full(1.0 + x);
 }
@@ -201,19 +208,19 @@ fn erf_of(x: f32) -> f32 {
     return select(select(y, -y, x < 0.0), x, is_nan(x));
 }
 
-// sinh(x); below 1 by a polynomial, 1e-7; exp(x / 2) is squared late so that nothing overflows early.
+// sinh(x); below 1 by a polynomial, 1e-7.
 fn sinh_near(x: f32) -> f32 {
     let u = x * x;
     let p = 1.0 + u * (0.166666664 + u * (0.00833335259 + u * (0.000198358125 + u * 2.81852391e-6)));
     if (abs(x) < 1.0) { return x * p; }
-    let e = exp_nan(abs(x) * 0.5);
-    let y = 0.5 * e * e - 0.5 / (e * e);
+    let e = exp_half(abs(x));
+    let y = e - 0.25 / e;
     return select(select(y, -y, x < 0.0), x, is_nan(x));
 }
 
 fn cosh_full(x: f32) -> f32 {
-    let e = exp_nan(abs(x) * 0.5);
-    return select(0.5 * e * e + 0.5 / (e * e), x, is_nan(x));
+    let e = exp_half(abs(x));
+    return select(e + 0.25 / e, x, is_nan(x));
 }
 
 // atan(x) for x in [0, 1], 2e-7; folded at tan(pi / 8).

@@ -124,11 +124,11 @@ def test_wrong_losses_are_shown_and_make_the_exit_status_1(
 
 
 def test_bad_arguments_are_one_line_and_nothing_is_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for flags, message in (
-        (["--device", "numpy"], "expected a wgpu device"),
-        (["--json", str(tmp_path / "none" / "x.json")], "expected a folder"),
+    for flags, status, message in (
+        (["--device", "numpy"], 1, "expected a wgpu device"),
+        (["--json", str(tmp_path / "none" / "x.json")], 2, "expected a folder"),
     ):
-        assert main([*SMALL, *flags]) == 1
+        assert main([*SMALL, *flags]) == status
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and message in err
     for flags in (["--against", "jax"], ["--batch", "0"], ["--rounds", "many"]):

@@ -112,12 +112,12 @@ def test_repeated_launches_share_one_submit(gpu_device: Device) -> None:
 
 
 def test_bad_arguments_are_one_line_and_nothing_is_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for flags, message in (
-        (["--device", "numpy"], "expected a wgpu device"),
-        (["--json", str(tmp_path / "none" / "x.json")], "for --json"),
-        (["--plot", str(tmp_path / "none" / "x.png")], "for --plot"),
+    for flags, status, message in (
+        (["--device", "numpy"], 1, "expected a wgpu device"),
+        (["--json", str(tmp_path / "none" / "x.json")], 2, "for --json"),
+        (["--plot", str(tmp_path / "none" / "x.png")], 2, "for --plot"),
     ):
-        assert main(["bench", "map", *flags]) == 1
+        assert main(["bench", "map", *flags]) == status
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and message in err
     for flags in (["--against", "jax"], ["--shape", "3xy"], ["--rounds", "0"]):

@@ -246,13 +246,7 @@ def test_bad_flags_are_one_line(tmp_path: Path):
 
 def test_a_real_ctrl_c_saves_and_resume_comes_to_the_same_model(tmp_path: Path):
     flags = ["--epochs", "2", "--limit", "1000", "--device", "numpy"]
-    # The parent may be a background job, which ignores SIGINT and hands that down.
-    start = (
-        "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"sys.path.insert(0, {str(EXAMPLE)!r}); sys.argv[0] = 'train.py'; "
-        f"runpy.run_path({str(EXAMPLE / 'train.py')!r}, run_name='__main__')"
-    )
-    command = [sys.executable, "-u", "-c", start, *flags, "--out", str(tmp_path / "stopped")]
+    command = [sys.executable, "-u", str(EXAMPLE / "train.py"), *flags, "--out", str(tmp_path / "stopped")]
     process = subprocess.Popen(
         command, cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

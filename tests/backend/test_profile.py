@@ -130,13 +130,13 @@ def test_the_scripts_end_is_the_commands(script: Path, capsys: pytest.CaptureFix
 @pytest.mark.usefixtures("timestamps")
 def test_bad_input_is_one_line(script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script.write_text("print('nothing')\n")
-    for flags, message in (
-        ([str(tmp_path / "none.py")], "expected a Python file"),
-        (["--trace", str(tmp_path / "none" / "t.json"), str(script)], "profile: expected a folder"),
-        (["--device", "numpy", str(script)], "expected a wgpu device"),
-        ([str(script)], "expected launches on"),
+    for flags, status, message in (
+        ([str(tmp_path / "none.py")], 2, "expected a Python file"),
+        (["--trace", str(tmp_path / "none" / "t.json"), str(script)], 2, "profile: expected a folder"),
+        (["--device", "numpy", str(script)], 1, "expected a wgpu device"),
+        ([str(script)], 1, "expected launches on"),
     ):
-        assert main(["profile", *flags]) == 1
+        assert main(["profile", *flags]) == status
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and message in err
 

@@ -112,7 +112,7 @@ def test_run_reads_and_writes_arrays(double: Path, capsys: pytest.CaptureFixture
 def test_words_that_make_no_sense_are_answered(
     words: list[str], message: str, double: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["shader", "run", str(double), *words]) == 1
+    assert main(["shader", "run", str(double), *words]) == 2
     assert message in capsys.readouterr().err
 
 

@@ -56,7 +56,7 @@ def test_gather_reads_what_is_named_marks_what_is_not_there_and_leaves_what_anot
     fn missing() -> {element} {{ return {element}(7); }}"""
     sizes = {"items": 16, "limit": 5, "first": first, "held": held, "axis_stride": 3}
     buffers = {"source": x[first : first + held + 1], "index": index, "out": Out((20,), kind)}
-    out = run(gpu, "gather", buffers, (2, 2), constants={"WORKGROUP": 4}, sizes=sizes, text=text)
+    out = run(gpu, "gather", buffers, (2, 2, 1), constants={"WORKGROUP": 4}, sizes=sizes, text=text)
     mark = np.full(1, -77).astype(kind)[0]
     want = np.full(20, mark)
     for i, named in enumerate(np.where(index < 0, index.astype(np.int64) + 5, index)):

@@ -93,7 +93,7 @@ def test_axes_choose_what_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input_is_one_line_that_says_what_to_give(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["explain", *words, "--adapter", "gpu"]) == 1
+    assert main(["explain", *words, "--adapter", "gpu"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and re.search(message, err)
 

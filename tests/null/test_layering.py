@@ -32,6 +32,7 @@ ROWS = (
     ("metrics",),
     ("train",),
     ("models",),
+    ("runs",),
     ("onnx", "web", "testing"),
     ("bench", "cli", "report"),
 )

@@ -122,7 +122,7 @@ def test_q_in_a_real_terminal_stops_the_run_and_the_terminal_is_as_it_was():
                 os.write(master, b"q")
                 asked = True
         assert asked and b"stopped True" in seen, seen[-2000:]
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import wgpu_nn
-from wgpu_nn import data, metrics, nn, optim, train
+from wgpu_nn import data, metrics, nn, optim, runs, train
 from wgpu_nn.errors import ShapeError
 
 
@@ -24,7 +24,7 @@ def undocumented(cls: type) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", [wgpu_nn, nn, train, optim, data, metrics], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [wgpu_nn, nn, train, optim, data, metrics, runs], ids=lambda m: m.__name__)
 def test_every_public_name_has_a_docstring(module: ModuleType) -> None:
     exported = [getattr(module, name) for name in module.__all__]
     protocols = [value for value in exported if getattr(value, "_is_protocol", False)]

@@ -1,5 +1,6 @@
-"""The model of the project's spec page."""
+"""Models that are ready to use: a small network for images, one for rows of numbers."""
 
 from wgpu_nn.models.cnn import Model, ModelConfig
+from wgpu_nn.models.mlp import Mlp, MlpConfig
 
-__all__ = ["Model", "ModelConfig"]
+__all__ = ["Mlp", "MlpConfig", "Model", "ModelConfig"]

@@ -34,6 +34,7 @@ from wgpu_nn.nn.conv_transpose import (
     ConvTranspose3dConfig,
 )
 from wgpu_nn.nn.dropout import Dropout, DropoutConfig
+from wgpu_nn.nn.embedding import Embedding, EmbeddingConfig
 from wgpu_nn.nn.fold import Fold4d, Fold4dConfig, Unfold4d, Unfold4dConfig
 from wgpu_nn.nn.init import (
     Constant,
@@ -124,6 +125,8 @@ __all__ = [
     "CutMixConfig",
     "Dropout",
     "DropoutConfig",
+    "Embedding",
+    "EmbeddingConfig",
     "Fold4d",
     "Fold4dConfig",
     "Gelu",

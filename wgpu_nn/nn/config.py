@@ -173,6 +173,18 @@ class Config(pydantic.BaseModel, metaclass=_ConfigMeta):
                 "give the field a type that pydantic can serialise"
             ) from error
 
+    def identity(self) -> dict[str, Any]:
+        """Return what tells a run of this config from others, as JSON holds it: all of it.
+
+        Override it to leave out what may change where a run goes on, as the number of its epochs.
+        """
+        return cast(dict[str, Any], json.loads(self.to_json()))
+
+    @classmethod
+    def advice(cls) -> str:
+        """Return what errors end with: the fields as they are declared."""
+        return _fields(cls)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the config as JSON, whole or not at all; raises ConfigError when the file cannot be written."""
         text = self.to_json()
@@ -262,25 +274,55 @@ def _explained(cls: type[Config], where: str, validate: Callable[[], _Value]) ->
         problems = [_problem(cls, dict(details)) for details in error.errors(include_url=False)]
         between = "; " if len(problems) == 1 else "\n  "
         text = problems[0] if len(problems) == 1 else "\n  " + "\n  ".join(problems)
-        raise ConfigError(f"{where}: {text}{between}{_fields(cls)}") from error
+        raise ConfigError(f"{where}: {text}{between}{cls.advice()}") from error
 
 
 def _problem(cls: type[Config], details: dict[str, Any]) -> str:
     """Say what one of pydantic's error rows means: which field, what was expected, what came."""
-    loc, kind, message, value = details["loc"], details["type"], str(details["msg"]), details["input"]
-    name = ".".join(str(part) for part in loc)
+    kind, message, value = details["type"], str(details["msg"]), details["input"]
+    name, owner = _place(cls, details["loc"])
     got = f"got {_short(value)} ({type(value).__name__})"
     if kind == "json_invalid":
         return f"expected JSON, got {_short(value)}: {message.removeprefix('Invalid JSON: ')}"
     if kind == "missing":
         return f"field {name}: expected a value, got none"
     if kind == "extra_forbidden":
-        return f"field {name}: unknown field{_guess(name, cls.model_fields)}, {got}"
+        return f"field {name}: unknown field{_guess(str(details['loc'][-1]), owner.model_fields)}, {got}"
+    if kind == "union_tag_invalid":
+        return f"field {name}: expected one of {details['ctx']['expected_tags']}, got '{details['ctx']['tag']}'"
+    if kind == "union_tag_not_found":
+        return f"field {name}: expected a {details['ctx']['discriminator'].strip(chr(39))}, got none"
     if kind in {"value_error", "assertion_error"}:
         message = str(details["ctx"]["error"])
+        if not name and ", got " in message:  # a rule over several fields says itself what came
+            return message
     elif message.startswith("Input should be "):
         message = f"expected {message.removeprefix('Input should be ')}"
     return f"field {name}: {message}, {got}" if name else f"{message}, {got}"
+
+
+def _place(cls: type[Config], loc: Sequence[object]) -> tuple[str, type[Config]]:
+    """Return a place as people write it, and the config that it lies in; pydantic's has the tags of unions besides."""
+    found: list[str] = []
+    owner, inside = cls, [cls]
+    for part in loc:
+        tagged = [c for c in inside if any(part in get_args(f.annotation) for f in c.model_fields.values())]
+        if len(inside) > 1 and tagged:
+            inside = tagged[:1]
+            continue
+        found.append(str(part))
+        if isinstance(part, str) and inside:
+            owner = inside[0]
+            info = owner.model_fields.get(part)
+            inside = [] if info is None else _configs(info.annotation)
+    return ".".join(found), owner
+
+
+def _configs(annotation: object) -> list[type[Config]]:
+    """Return the configs that a field may hold, in lists and unions too."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation] if issubclass(annotation, Config) else []
+    return [found for part in get_args(annotation) for found in _configs(part)]
 
 
 def _guess(name: str, fields: Mapping[str, object]) -> str:

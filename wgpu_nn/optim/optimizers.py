@@ -40,11 +40,11 @@ class Sgd(Optimizer):
 class SgdConfig(Config):
     """Of Sgd."""
 
-    lr: float = Field(default=1e-3, ge=0.0)
-    momentum: float = Field(default=0.0, ge=0.0)
-    dampening: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = Field(default=0.0, ge=0.0)
+    lr: float = Field(default=1e-3, ge=0.0, description="learning rate")
+    momentum: float = Field(default=0.0, ge=0.0, description="share of the last step that the next one keeps")
+    dampening: float = Field(default=0.0, description="share of the gradient that momentum leaves out")
+    nesterov: bool = Field(default=False, description="look ahead by the momentum (Nesterov)")
+    weight_decay: float = Field(default=0.0, ge=0.0, description="decay of the weights (L2 penalty)")
 
     def init(self) -> Sgd:
         """Return the optimizer."""
@@ -87,10 +87,10 @@ class Adam(Optimizer):
 class AdamConfig(Config):
     """Of Adam."""
 
-    lr: float = Field(default=1e-3, ge=0.0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, ge=0.0)
-    weight_decay: float = Field(default=0.0, ge=0.0)
+    lr: float = Field(default=1e-3, ge=0.0, description="learning rate")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the two moments")
+    eps: float = Field(default=1e-8, ge=0.0, description="added to the root of the second moment")
+    weight_decay: float = Field(default=0.0, ge=0.0, description="decay of the weights (L2 penalty)")
 
     def init(self) -> Adam:
         """Return the optimizer."""
@@ -100,10 +100,10 @@ class AdamConfig(Config):
 class AdamWConfig(Config):
     """Of Adam with decoupled weight decay."""
 
-    lr: float = Field(default=1e-3, ge=0.0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, ge=0.0)
-    weight_decay: float = Field(default=1e-2, ge=0.0)
+    lr: float = Field(default=1e-3, ge=0.0, description="learning rate")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the two moments")
+    eps: float = Field(default=1e-8, ge=0.0, description="added to the root of the second moment")
+    weight_decay: float = Field(default=1e-2, ge=0.0, description="decay of the weights, apart from the gradient")
 
     def init(self) -> Adam:
         """Return the optimizer."""

@@ -19,7 +19,7 @@ SHOWN = 64  # samples
 def matrices(run: Run) -> str:
     """Return the confusion matrices of a run, with the confusions that are most frequent; "" if it has none."""
     found = {name.removesuffix(".matrix"): m for name, m in run.details.items() if name.endswith(".matrix")}
-    parts = [_matrix(name, m) for name, m in found.items() if m.ndim == 2 and m.shape[0] == m.shape[1] and m.size]
+    parts = [_matrix(run, name, m) for name, m in found.items() if m.ndim == 2 and m.shape[0] == m.shape[1] and m.size]
     return f'<div class="matrices">{"".join(parts)}</div>' if parts else ""
 
 
@@ -32,7 +32,7 @@ def classes(run: Run) -> str:
     support = next((run.details[f"{n}.support"] for n in columns if f"{n}.support" in run.details), None)
     for c in range(longest):
         counts = [f"{support[c]:,.0f}"] if support is not None and support.shape == (longest,) else []
-        rows.append([str(c), *(value_text(float(v[c])) for v in columns.values()), *counts])
+        rows.append([html.escape(run.label(c)), *(value_text(float(v[c])) for v in columns.values()), *counts])
     if not rows:
         return ""
     head = ["class", *(html.escape(n) for n in columns), *(["targets"] if len(rows[0]) > len(columns) + 1 else [])]
@@ -55,12 +55,12 @@ def reliability(run: Run) -> list[Chart]:
     return found
 
 
-def samples(found: Samples) -> str:
+def samples(run: Run, found: Samples) -> str:
     """Return items that were taken for another class: as images, or else their first numbers."""
     images = picture.pixels(found.inputs[:SHOWN])
     parts: list[str] = []
     for i in range(min(len(found.target), SHOWN)):
-        target, predicted = (html.escape(str(x[i])) for x in (found.target, found.predicted))
+        target, predicted = (html.escape(run.label(x[i])) for x in (found.target, found.predicted))
         said = f"{target} taken for <b>{predicted}</b><br>{_score(found.score[i])}"
         if images is None:
             numbers = ", ".join(f"{v:.4g}" for v in _numbers(found.inputs[i]))
@@ -81,18 +81,18 @@ def _numbers(item: np.ndarray) -> list[float]:
     return flat[:12].astype(np.float64).tolist() if flat.dtype.kind in "fiub" else []
 
 
-def _matrix(name: str, counts: np.ndarray) -> str:
+def _matrix(run: Run, name: str, counts: np.ndarray) -> str:
     title = f"<h3>{html.escape(name)}</h3>"
     of_row = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    shown = _cells(counts, of_row) if len(counts) <= LARGEST else _heat(of_row)
+    shown = _cells(run, counts, of_row) if len(counts) <= LARGEST else _heat(of_row)
     said = (
         '<p class="soft">A row for each target, a column for what it was taken for; shades are shares of the row.</p>'
     )
-    return f"<div>{title}{shown}{said}</div>{_most_confused(counts, of_row)}"
+    return f"<div>{title}{shown}{said}</div>{_most_confused(run, counts, of_row)}"
 
 
-def _cells(counts: np.ndarray, of_row: np.ndarray) -> str:
-    head = "".join(f"<th>{c}</th>" for c in range(len(counts)))
+def _cells(run: Run, counts: np.ndarray, of_row: np.ndarray) -> str:
+    head = "".join(f"<th>{html.escape(run.label(c))}</th>" for c in range(len(counts)))
     rows: list[str] = []
     for r, row in enumerate(counts):
         cells: list[str] = []
@@ -105,7 +105,7 @@ def _cells(counts: np.ndarray, of_row: np.ndarray) -> str:
                 *(["none"] if not count else []),
             ]
             cells.append(f'<td class="{" ".join(styles)}" style="--v:{shade:.3f}">{_count(count)}</td>')
-        rows.append(f"<tr><th>{r}</th>{''.join(cells)}</tr>")
+        rows.append(f"<tr><th>{html.escape(run.label(r))}</th>{''.join(cells)}</tr>")
     return (
         f'<div class="wide"><table class="matrix"><thead><tr><th></th>{head}</tr></thead>{"".join(rows)}</table></div>'
     )
@@ -123,12 +123,14 @@ def _heat(of_row: np.ndarray) -> str:
     return f'<img class="heat" alt="confusion matrix" src="{picture.data_uri(grey)}">'
 
 
-def _most_confused(counts: np.ndarray, of_row: np.ndarray) -> str:
+def _most_confused(run: Run, counts: np.ndarray, of_row: np.ndarray) -> str:
     wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     places: list[tuple[int, int]] = [(int(i) // len(counts), int(i) % len(counts)) for i in order]
     rows = [
-        [f"{r} taken for {c}", _count(counts[r, c]), f"{100 * of_row[r, c]:.1f}%"] for r, c in places if wrong[r, c] > 0
+        [html.escape(f"{run.label(r)} taken for {run.label(c)}"), _count(counts[r, c]), f"{100 * of_row[r, c]:.1f}%"]
+        for r, c in places
+        if wrong[r, c] > 0
     ]
     if not rows:
         return '<p class="soft">No item was taken for another class.</p>'

@@ -47,7 +47,7 @@ def _sections(runs: Sequence[Run]) -> list[tuple[str, str]]:
         diagrams = findings.reliability(run)
         found.append((f"Calibration{of}{when}", _curves(diagrams) if diagrams else ""))
         if run.samples is not None and len(run.samples.target):
-            found.append((f"Mistakes{of}", findings.samples(run.samples)))
+            found.append((f"Mistakes{of}", findings.samples(run, run.samples)))
     if any(run.config for run in runs):
         found.append(("Config", tables.comparison(runs, [run.config for run in runs])))
     if any(run.epochs for run in runs):

@@ -36,6 +36,7 @@ class Run:
     """What a run folder says: lines of metrics.jsonl, run.json as ``facts``, and what belongs to one epoch.
 
     ``written`` is when metrics.jsonl grew last, in seconds since 1970: a run that was killed still says that it is running.
+    ``classes`` are their names, in data.json, where a run of ``wgpu-nn train`` has them.
     ``details`` are those of epoch ``details_of``: the best one, or the last one that has any.
     """
 
@@ -49,6 +50,12 @@ class Run:
     details_of: int | None
     samples: Samples | None
     written: float | None
+    classes: tuple[str, ...] = ()
+
+    def label(self, place: object) -> str:
+        """Return the name of a class, or what it is called where it has none."""
+        number = isinstance(place, int | np.integer) and 0 <= place < len(self.classes)
+        return self.classes[int(cast(int, place))] if number else str(place)
 
     @property
     def state(self) -> str:
@@ -140,6 +147,7 @@ def read_run(path: Path) -> Run:
         details_of=None,
         samples=_samples(path / "samples.npz"),
         written=log.stat().st_mtime if log.exists() else None,
+        classes=_texts(_json(path / "data.json").get("classes")),
     )
     epoch, details = _details(path / "details", run.best_epoch)
     return replace(run, details=details, details_of=epoch)
@@ -177,6 +185,10 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RecordError(f"report: {path}: expected a JSON object, got {type(found).__name__}; mend or remove it")
     return cast(dict[str, Any], found)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(name) for name in cast(list[object], value)) if isinstance(value, list) else ()
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

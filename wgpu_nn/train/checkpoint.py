@@ -64,7 +64,7 @@ class Parts:
         return {
             "model": type(self.model).__name__,
             "optimizer": type(self.optimizer).__name__,
-            "config": None if self.config is None else json.loads(self.config.to_json()),
+            "config": None if self.config is None else self.config.identity(),
             "accumulate": self.accumulate,
             "precision": "f32" if self.scale is None else "f16",
             "data": _order_of(self.data),

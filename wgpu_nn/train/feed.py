@@ -95,8 +95,8 @@ class Kept:
             self._order = self._upload(epoch)
         size = self._loader.batch_size
         for k in range(start_batch, len(self._loader)):
-            rows = self._order[k * size : (k + 1) * size]
-            yield (rows,), len(rows)
+            items = min(size, len(self._order) - k * size)
+            yield (self._order.narrow(0, k * size, items),), items  # indexing takes 6 us longer
 
     def batch(self, given: Given) -> Batch:
         found = self._data.batch(cast(tuple[Tensor, ...], given)[0])

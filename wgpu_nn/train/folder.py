@@ -25,6 +25,7 @@ from wgpu_nn.train.log import plain
 
 CONFIG, METRICS, MODEL, RUN = "config.json", "metrics.jsonl", "model.safetensors", "run.json"
 SAMPLES, DETAILS = "samples.npz", "details"
+FACTS = "data.json"  # what wgpu_nn.runs keeps of the data
 
 State = Literal["running", "done", "stopped", "failed"]
 
@@ -39,7 +40,10 @@ def remove_run(folder: Path) -> None:
     """Remove a training run from ``folder``, and leave whatever else is there."""
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    for path in [*(folder / name for name in (CONFIG, METRICS, MODEL, RUN, SAMPLES)), *_details(folder).values()]:
+    for path in [
+        *(folder / name for name in (CONFIG, METRICS, MODEL, RUN, SAMPLES, FACTS)),
+        *_details(folder).values(),
+    ]:
         path.unlink(missing_ok=True)
 
 

@@ -94,7 +94,8 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         found = cast(dict[str, Any], line) if isinstance(line, dict) else {}
         if type(found.get("kind")) is not str or not type(found.get("epoch")) is type(found.get("step")) is int:
             raise RecordError(
-                f"{where}: line {number}: expected an object with kind, epoch and step, got {part[:80]!r}"
+                f"{where}: line {number}: expected an object with a kind, and whole numbers for epoch and step, "
+                f"got {part[:80]!r}"
             )
         lines.append(_numbers(line))
     return lines
