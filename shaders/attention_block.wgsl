@@ -48,10 +48,16 @@ fn main(
         var t4 = vec4f(); var t5 = vec4f(); var t6 = vec4f(); var t7 = vec4f();
         for (var k = 0u; k < 4u * DEPTH_QUADS; k += CHUNK) {
             let quad = local % 8u;
+            let step = k / 4u + quad;
             for (var t = 0u; t < 2u; t++) {
-                fill_x(t * 16u + local / 8u, quad, x, first, k / 4u + quad);
+                let part = t * 16u + local / 8u;
+                let at = first + part;
+                put_rows(part, quad, x_or_zeros(x, at, step), x_or_zeros(x, at + 32u, step),
+                    x_or_zeros(x, at + 64u, step), x_or_zeros(x, at + 96u, step));
             }
-            fill_y(local / 8u, quad, y, column, k / 4u + quad);
+            let at = column + local / 8u;
+            put_columns(local / 8u, quad, y_or_zeros(y, at, step), y_or_zeros(y, at + 16u, step),
+                y_or_zeros(y, at + 32u, step), y_or_zeros(y, at + 48u, step));
             workgroupBarrier();
             for (var j = 0u; j < CHUNK; j++) {
                 let va = tile_x[j * 32u + (n ^ (j / 4u))];
@@ -166,13 +172,9 @@ fn main(
     store_rows(head, row + 16u, to + 32u, b4 * share_b, b5 * share_b, b6 * share_b, b7 * share_b);
 }
 
-// Four steps of a group of queries, turned so that lanes are queries. Rows of workgroup memory are turned by their step, so
+// Puts four steps of a group of queries, turned so that lanes are queries. Rows of workgroup memory are turned by their step, so
 // that neither the invocations that write it nor those that read it meet in a bank.
-fn fill_x(n: u32, quad: u32, start: u32, first: u32, step: u32) {
-    let v0 = x_or_zeros(start, first + n, step);
-    let v1 = x_or_zeros(start, first + n + 32u, step);
-    let v2 = x_or_zeros(start, first + n + 64u, step);
-    let v3 = x_or_zeros(start, first + n + 96u, step);
+fn put_rows(n: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
     let to = quad * 128u + (n ^ quad);
     tile_x[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
     tile_x[to + 32u] = vec4f(v0.y, v1.y, v2.y, v3.y);
@@ -181,11 +183,7 @@ fn fill_x(n: u32, quad: u32, start: u32, first: u32, step: u32) {
 }
 
 // The same of a group of keys.
-fn fill_y(m: u32, quad: u32, start: u32, first: u32, step: u32) {
-    let v0 = y_or_zeros(start, first + m, step);
-    let v1 = y_or_zeros(start, first + m + 16u, step);
-    let v2 = y_or_zeros(start, first + m + 32u, step);
-    let v3 = y_or_zeros(start, first + m + 48u, step);
+fn put_columns(m: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
     let to = quad * 64u + (m ^ quad);
     tile_y[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
     tile_y[to + 16u] = vec4f(v0.y, v1.y, v2.y, v3.y);

@@ -51,10 +51,16 @@ fn main(
             var t4 = vec4f(); var t5 = vec4f(); var t6 = vec4f(); var t7 = vec4f();
             for (var k = 0u; k < 4u * DEPTH_QUADS; k += CHUNK) {
                 let quad = local % 8u;
+                let step = k / 4u + quad;
                 for (var t = 0u; t < 2u; t++) {
-                    fill_x(t * 16u + local / 8u, quad, x, first, k / 4u + quad);
+                    let part = t * 16u + local / 8u;
+                    let at = first + part;
+                    put_rows(part, quad, x_or_zeros(x, at, step), x_or_zeros(x, at + 32u, step),
+                        x_or_zeros(x, at + 64u, step), x_or_zeros(x, at + 96u, step));
                 }
-                fill_y(local / 8u, quad, y, column, k / 4u + quad);
+                let at = column + local / 8u;
+                put_columns(local / 8u, quad, y_or_zeros(y, at, step), y_or_zeros(y, at + 16u, step),
+                    y_or_zeros(y, at + 32u, step), y_or_zeros(y, at + 48u, step));
                 workgroupBarrier();
                 for (var j = 0u; j < CHUNK; j++) {
                     let va = tile_x[j * 32u + (n ^ (j / 4u))];
@@ -113,10 +119,16 @@ fn main(
                 var f4 = vec4f(); var f5 = vec4f(); var f6 = vec4f(); var f7 = vec4f();
                 for (var k = 0u; k < 4u * VALUE_QUADS; k += CHUNK) {
                     let quad = local % 8u;
+                    let step = k / 4u + quad;
                     for (var t = 0u; t < 2u; t++) {
-                        fill_u(t * 16u + local / 8u, quad, u, first, k / 4u + quad);
+                        let part = t * 16u + local / 8u;
+                        let at = first + part;
+                        put_rows(part, quad, u_or_zeros(u, at, step), u_or_zeros(u, at + 32u, step),
+                            u_or_zeros(u, at + 64u, step), u_or_zeros(u, at + 96u, step));
                     }
-                    fill_w(local / 8u, quad, w, column, k / 4u + quad);
+                    let at = column + local / 8u;
+                    put_columns(local / 8u, quad, w_or_zeros(w, at, step), w_or_zeros(w, at + 16u, step),
+                        w_or_zeros(w, at + 32u, step), w_or_zeros(w, at + 48u, step));
                     workgroupBarrier();
                     for (var j = 0u; j < CHUNK; j++) {
                         let va = tile_x[j * 32u + (n ^ (j / 4u))];
@@ -197,13 +209,9 @@ fn main(
     store_rows(item, row + 16u, to + 32u, b4 * factor, b5 * factor, b6 * factor, b7 * factor);
 }
 
-// Four steps of a group of rows, turned so that lanes are rows. Rows of workgroup memory are turned by their step, so
+// Puts four steps of a group of rows, turned so that lanes are rows. Rows of workgroup memory are turned by their step, so
 // that neither the invocations that write it nor those that read it meet in a bank.
-fn fill_x(n: u32, quad: u32, start: u32, first: u32, step: u32) {
-    let v0 = x_or_zeros(start, first + n, step);
-    let v1 = x_or_zeros(start, first + n + 32u, step);
-    let v2 = x_or_zeros(start, first + n + 64u, step);
-    let v3 = x_or_zeros(start, first + n + 96u, step);
+fn put_rows(n: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
     let to = quad * 128u + (n ^ quad);
     tile_x[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
     tile_x[to + 32u] = vec4f(v0.y, v1.y, v2.y, v3.y);
@@ -212,11 +220,7 @@ fn fill_x(n: u32, quad: u32, start: u32, first: u32, step: u32) {
 }
 
 // The same of a group of columns.
-fn fill_y(m: u32, quad: u32, start: u32, first: u32, step: u32) {
-    let v0 = y_or_zeros(start, first + m, step);
-    let v1 = y_or_zeros(start, first + m + 16u, step);
-    let v2 = y_or_zeros(start, first + m + 32u, step);
-    let v3 = y_or_zeros(start, first + m + 48u, step);
+fn put_columns(m: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
     let to = quad * 64u + (m ^ quad);
     tile_y[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
     tile_y[to + 16u] = vec4f(v0.y, v1.y, v2.y, v3.y);
@@ -232,30 +236,6 @@ fn x_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
 fn y_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
     if (row >= columns() || step >= DEPTH_QUADS) { return vec4f(); }
     return y_at(start, row, step);
-}
-
-fn fill_u(n: u32, quad: u32, start: u32, first: u32, step: u32) {
-    let v0 = u_or_zeros(start, first + n, step);
-    let v1 = u_or_zeros(start, first + n + 32u, step);
-    let v2 = u_or_zeros(start, first + n + 64u, step);
-    let v3 = u_or_zeros(start, first + n + 96u, step);
-    let to = quad * 128u + (n ^ quad);
-    tile_x[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
-    tile_x[to + 32u] = vec4f(v0.y, v1.y, v2.y, v3.y);
-    tile_x[to + 64u] = vec4f(v0.z, v1.z, v2.z, v3.z);
-    tile_x[to + 96u] = vec4f(v0.w, v1.w, v2.w, v3.w);
-}
-
-fn fill_w(m: u32, quad: u32, start: u32, first: u32, step: u32) {
-    let v0 = w_or_zeros(start, first + m, step);
-    let v1 = w_or_zeros(start, first + m + 16u, step);
-    let v2 = w_or_zeros(start, first + m + 32u, step);
-    let v3 = w_or_zeros(start, first + m + 48u, step);
-    let to = quad * 64u + (m ^ quad);
-    tile_y[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
-    tile_y[to + 16u] = vec4f(v0.y, v1.y, v2.y, v3.y);
-    tile_y[to + 32u] = vec4f(v0.z, v1.z, v2.z, v3.z);
-    tile_y[to + 48u] = vec4f(v0.w, v1.w, v2.w, v3.w);
 }
 
 fn u_or_zeros(start: u32, row: u32, step: u32) -> vec4f {

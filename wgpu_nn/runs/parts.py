@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib
 import json
 import sys
@@ -174,9 +175,9 @@ class SchedulePart(Kind):
         """What it counts."""
         return "step"
 
+    @abc.abstractmethod
     def init(self, lr: float, steps: int) -> Schedule | PlateauSchedule:
         """Return the schedule from a rate of ``lr``, for a run of so many steps of the optimizer."""
-        raise NotImplementedError
 
 
 class CosinePart(SchedulePart):
