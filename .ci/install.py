@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MAX_INSTALL_MB = 100.0  # sum of file sizes, 1 MB = 10^6 bytes; byte code is a cache, which only some installers write at once
+MAX_INSTALL_MB = (
+    100.0  # sum of file sizes, 1 MB = 10^6 bytes; byte code is a cache, which only some installers write at once
+)
 MAX_IMPORT_S = 0.3  # above the start of a bare Python
 NOT_OURS = {"pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth"}
 
