@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.damage import DAMAGE, Damage, damaged
 from tests.file_seeds import Reader, Seed, readers
 from tests.fuzz import examples, nightly, peak_kb
-from tests.mutation import DAMAGE, Damage, damaged
 
 NAMES = ("load_tensors", "load_module", "load_checkpoint", "load_position", "load_position model", "Outer.load",
          "ModelConfig.load", "Conv2dConfig.load", "Choices", "read_log", "read_idx", "load_mnist", "load_digits_npz",
