@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import select
 import subprocess
 import sys
 import time
@@ -116,8 +117,9 @@ def test_q_in_a_real_terminal_stops_the_run_and_the_terminal_is_as_it_was():
     )
     seen, asked, until = b"", False, time.monotonic() + 60
     try:
-        while b"stopped" not in seen and process.poll() is None and time.monotonic() < until:
-            seen += os.read(master, 4096)
+        while b"stopped True" not in seen and process.poll() is None and time.monotonic() < until:
+            if select.select([master], [], [], 1.0)[0]:
+                seen += os.read(master, 4096)
             if not asked and b"q save and stop" in seen:
                 os.write(master, b"q")
                 asked = True
