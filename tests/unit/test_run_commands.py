@@ -16,6 +16,7 @@ from tests.small_data import SPECIES, write_flowers, write_images, write_line
 from wgpu_nn.cli.main import main
 from wgpu_nn.runs import Facts, SavedRun
 from wgpu_nn.runs.facts import statistics
+from wgpu_nn.runs.parts import OwnPart
 
 FAST = ("--device", "numpy", "--optimizer.lr", "0.02", "--batch-size", "16")
 OWN = """
@@ -165,7 +166,8 @@ def test_a_model_of_ones_own_is_found_beside_where_training_began(
     monkeypatch.chdir(tmp_path)
     own = ("--model", "own_net:NetConfig", "--epochs", "4", "--model.fields")
     run = flowers(tmp_path, *own, '{"inputs": 2}')
-    assert SavedRun.open(run).config.model.folder == str(tmp_path.resolve())  # type: ignore[union-attr]
+    model = SavedRun.open(run).config.model
+    assert isinstance(model, OwnPart) and model.folder == str(tmp_path.resolve())
     monkeypatch.chdir(tmp_path.parent)
     assert "accuracy" in printed(capsys, "eval", run)
     flowers(tmp_path, "--overwrite", *own, '{"inputs": "2"}', status=2)
