@@ -65,9 +65,10 @@ def gpu_device() -> Device:
         pytest.fail(str(error))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def gpu_variants(gpu_device: Device) -> dict[str, Device]:
-    """The same adapter twice: with the kernels of software adapters, and with those of GPUs."""
+    """The same adapter twice: with the kernels of software adapters, and with those of GPUs. What is planned is kept for
+    one test alone, as some change the planners."""
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.kernels import Target
 

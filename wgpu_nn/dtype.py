@@ -44,6 +44,9 @@ class DType:
         """The element type of what is summed up on the way to results of this one: f32 for f16, else itself."""
         return F32 if self.nbytes == 2 else self
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # that of all fields takes a microsecond, and ops ask for it
+
     def __repr__(self) -> str:
         return self.name
 

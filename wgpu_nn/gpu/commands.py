@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import wgpu
 from wgpu.backends.wgpu_native._api import libf
@@ -15,6 +15,37 @@ from wgpu_nn.gpu.pool import Segment
 Grid = tuple[int, int, int]
 Launch = tuple[Any, Any, int, Grid]  # pipeline, bind group, offset of the parameters or -1, workgroups
 Transfer = tuple[wgpu.GPUBuffer, int, wgpu.GPUBuffer, int, int]  # from where, to where, and how many bytes
+
+
+class Bound(NamedTuple):
+    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
+
+    launch: Launch
+    group: wgpu.GPUBindGroup
+    pipeline: wgpu.GPUComputePipeline
+
+
+class Prepared(NamedTuple):
+    """A kernel that is compiled, and its workgroups: what remains to be said of a launch are its buffers and parameters."""
+
+    kernel: Kernel
+    pipeline: Any
+    grid: Grid
+    layout: tuple[str, bool]  # what bind groups depend on, beside buffers
+    generation: int
+
+
+class Replay(NamedTuple):
+    """Launches that are encoded together, and what must live until they are submitted."""
+
+    launches: list[Launch]
+    bound: list[Bound]
+
+    @classmethod
+    def of(cls, bound: list[Bound]) -> Replay:
+        """Return the replay of bound launches."""
+        return cls([b.launch for b in bound], bound)
+
 
 _offset = ffi.new("uint32_t[1]")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import wgpu
@@ -17,7 +17,18 @@ from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
 from wgpu_nn.gpu import process
-from wgpu_nn.gpu.commands import Commands, Grid, Launch, Observer, Transfer, encode, transfer
+from wgpu_nn.gpu.commands import (
+    Bound,
+    Commands,
+    Grid,
+    Launch,
+    Observer,
+    Prepared,
+    Replay,
+    Transfer,
+    encode,
+    transfer,
+)
 from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
@@ -36,26 +47,6 @@ MOST_PARTS = 1024
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
 _kept: list[object] = []  # what a forked child must not release
-
-
-class Bound(NamedTuple):
-    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
-
-    launch: Launch
-    group: wgpu.GPUBindGroup
-    pipeline: wgpu.GPUComputePipeline
-
-
-class Replay(NamedTuple):
-    """Launches that are encoded together, and what must live until they are submitted."""
-
-    launches: list[Launch]
-    bound: list[Bound]
-
-    @classmethod
-    def of(cls, bound: list[Bound]) -> Replay:
-        """Return the replay of bound launches."""
-        return cls([b.launch for b in bound], bound)
 
 
 class Stream:
@@ -79,7 +70,7 @@ class Stream:
         self._staging = Staging(gpu.raw)
         self._readback = Readback(gpu.raw, self._alive)
         self._one = ffi.new("WGPUCommandBuffer[1]")
-        self._lock: AbstractContextManager[object] = threading.RLock()
+        self.lock: AbstractContextManager[object] = threading.RLock()
         self._first = next_block()  # blocks of lower numbers were there before the device was reset
         self._losses = losses()
         self._lost = False
@@ -93,7 +84,7 @@ class Stream:
 
         Unless one must be ``sure``, the device is asked (10 us) only when some device was lost since it was last.
         """
-        with self._lock:
+        with self.lock:
             if sure or self._losses != losses():
                 self._losses = losses()
                 try:  # NOTE: not by a submit, which aborts the process where the device is lost
@@ -114,26 +105,38 @@ class Stream:
 
     def cut(self) -> None:
         """Let every later use raise: this is a fork of the process that opened the device."""
-        self._lock = process.Refused()
+        self.lock = process.Refused()
         # NOTE: a normal exit would release handles, and wait for threads of the driver that are not here.
         _kept.append((self._gpu.__dict__.copy(), self.__dict__.copy()))
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
         """Record one dispatch of ``grid`` workgroups; ``params`` are the kernel's, at most PARAMS_BYTES."""
-        if 0 in grid:
-            return
+        if 0 not in grid:
+            self.dispatch(self.prepare(kernel, grid), buffers, params)
+
+    def prepare(self, kernel: Kernel, grid: Grid) -> Prepared:
+        """Compile a kernel for launches of ``grid`` workgroups, to be used until ``Gpu.generation`` grows."""
         most = self._gpu.limits["max-compute-workgroups-per-dimension"]
         if max(grid) > most:
             raise DeviceLimitError(
                 f"{kernel.name}: expected at most {most} workgroups per dimension "
                 f"(max-compute-workgroups-per-dimension of this adapter), got {grid}"
             )
-        with self._lock:
-            pipeline = self._gpu.pipeline(kernel)
-            group = self._group(kernel, buffers)
+        with self.lock:
+            pipeline = self._gpu.pipeline(kernel)._internal
+            return Prepared(kernel, pipeline, grid, (kernel.access, kernel.params), self._gpu.generation)
+
+    def dispatch(self, prepared: Prepared, buffers: Sequence[Buffer], params: bytes | bytearray) -> None:
+        """Record one dispatch. Every op of eager mode comes through here: what can be done before, is done in ``prepare``."""
+        with self.lock:
+            if prepared.generation != self._gpu.generation:  # its pipeline may be gone
+                prepared = self.prepare(prepared.kernel, prepared.grid)
+            kernel, pipeline, grid, layout, _ = prepared
+            key = (layout, *[b.place for b in buffers])
+            group = self._groups.get(key) or self._group(key, kernel, buffers)
             offset = -1
-            if kernel.params:
+            if layout[1]:
                 if self._slots == SLOTS:
                     self.flush()
                 offset = self._slots * self._step
@@ -141,20 +144,21 @@ class Stream:
                 self._slots += 1
             if self.observer is not None:
                 self.observer.bound(group._internal, kernel, [Segment(b, b.bound[0], b.nbytes) for b in buffers])
-            self._record((pipeline._internal, group._internal, offset, grid))
+            self._open().append((pipeline, group._internal, offset, grid))
             self._eager += 1
             if self._eager >= self.batch:
                 self.flush()
 
-    def _record(self, *launches: Launch) -> None:
+    def _open(self) -> list[Launch]:
+        """Return the launches that the next one shares a pass with."""
         if self._pass is None:
             self._pass = []
             self._parts.append(self._pass)
-        self._pass += launches
+        return self._pass
 
     def copy(self, source: Segment, target: Segment) -> None:
         """Record a copy of as many bytes as both hold; both are multiples of 4."""
-        with self._lock:
+        with self.lock:
             self.check(source.buffer, target.buffer)
             self._transfer(transfer(source, target))
 
@@ -162,24 +166,22 @@ class Stream:
         self._parts.append(copy)
         self._pass = None
 
-    def _group(self, kernel: Kernel, buffers: Sequence[Buffer]) -> wgpu.GPUBindGroup:
-        key = (kernel.access, kernel.params, *((b.block.id, b.bound) for b in buffers))
-        found = self._groups.get(key)
-        if found is None:
-            self.check(*buffers)
-            entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
-            if kernel.params:
-                entries.append({"binding": len(buffers), "resource": self.arena})
-            layout = self._gpu.layout(kernel.access, kernel.params)[0]
-            with device_errors(kernel.name):
-                found = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
-            if len(self._groups) >= MOST_GROUPS:
-                self.flush()
-                self._groups.clear()
-            self._groups[key] = found
-            for b in buffers:
-                b.block.groups.add(key)
-            self._gpu.counts.bind_groups += 1
+    def _group(self, key: tuple[object, ...], kernel: Kernel, buffers: Sequence[Buffer]) -> wgpu.GPUBindGroup:
+        """Make the bind group of a launch, and keep it for the next one on the same buffers."""
+        self.check(*buffers)
+        entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
+        if kernel.params:
+            entries.append({"binding": len(buffers), "resource": self.arena})
+        layout = self._gpu.layout(kernel.access, kernel.params)[0]
+        with device_errors(kernel.name):
+            found = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
+        if len(self._groups) >= MOST_GROUPS:
+            self.flush()
+            self._groups.clear()
+        self._groups[key] = found
+        for b in buffers:
+            b.block.groups.add(key)
+        self._gpu.counts.bind_groups += 1
         return found
 
     @property
@@ -205,7 +207,7 @@ class Stream:
     # --- replay ----------------------------------------------------------------------------------------------------
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
-        with self._lock, device_errors(kernel.name):
+        with self.lock, device_errors(kernel.name):
             self.check(*(p.buffer for p in places))
             pipeline = self._gpu.pipeline(kernel)
             entries = self._entries(kernel, places)
@@ -223,14 +225,14 @@ class Stream:
 
         ``upload`` lands before all that is not submitted yet: the place must not be in use by what is recorded.
         """
-        with self._lock, device_errors("replay"):
+        with self.lock, device_errors("replay"):
             if upload is not None:
                 place, data = upload
                 raw = ffi.from_buffer(data)
                 libf.wgpuQueueWriteBuffer(
                     self._queue._internal, place.buffer.block.raw._internal, place.offset, raw, len(raw)
                 )
-            self._record(*replay.launches)
+            self._open().extend(replay.launches)
             for c in copies:
                 self._transfer(c)
             self._held.append(replay)
@@ -242,7 +244,7 @@ class Stream:
         count = len(launches)
         if "timestamp-query" not in self._gpu.features:
             raise DeviceError(f"timestamps: {self._gpu.adapter} has none (feature timestamp-query)")
-        with self._lock, device_errors("timestamps"):
+        with self.lock, device_errors("timestamps"):
             self.flush()
             out: list[float] = []
             for start in range(0, count, 1024):  # 4096 queries at most in a set
@@ -269,7 +271,7 @@ class Stream:
 
     def flush(self) -> None:
         """Submit what is recorded, in one command buffer."""
-        with self._lock:
+        with self.lock:
             if self._parts:
                 with device_errors("submit"):
                     self._submit()
@@ -298,7 +300,7 @@ class Stream:
 
     def alone(self, write: Callable[[Any], None], launches: int) -> None:
         """Submit what is recorded, and then what ``write`` puts into a raw command encoder of its own."""
-        with self._lock, device_errors("submit"):
+        with self.lock, device_errors("submit"):
             self.flush()
             commands = Commands(self._device)
             commands.write(write)
@@ -342,7 +344,7 @@ class Stream:
 
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
         """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
-        with self._lock, device_errors("read"):
+        with self.lock, device_errors("read"):
             self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
@@ -373,7 +375,7 @@ class Stream:
     # --- memory ----------------------------------------------------------------------------------------------------
     def trim(self) -> None:
         """Destroy the buffers that wait for reuse, and forget the bind groups that name them."""
-        with self._lock:
+        with self.lock:
             self.flush()
             for block in self._gpu.pool.drain():
                 for key in block.groups:
