@@ -34,10 +34,9 @@ class Landing:
         self._failure: str | None = None  # why the bytes did not come; empty if they did
         self._data: bytearray | None = None
 
-    def begin(self) -> None:
-        """Ask for the bytes; the copy of them has been submitted."""
-        # Only a submission tells its number, so an empty one follows.
-        self._submission = ffi.new("WGPUSubmissionIndex *", libf.wgpuQueueSubmitForIndex(self.home.queue, 0, ffi.NULL))
+    def begin(self, submission: int) -> None:
+        """Ask for the bytes; the copy of them has been submitted, and this is its number in the queue."""
+        self._submission = ffi.new("WGPUSubmissionIndex *", submission)
         number = next(_serial)
         _expected[number] = self
         info = ffi.new("WGPUBufferMapCallbackInfo *")

@@ -25,7 +25,9 @@ from wgpu_nn.gpu.commands import (
     Observer,
     Prepared,
     Replay,
+    Resource,
     Transfer,
+    bind_group,
     encode,
     transfer,
 )
@@ -169,36 +171,33 @@ class Stream:
     def _group(self, key: tuple[object, ...], kernel: Kernel, buffers: Sequence[Buffer]) -> wgpu.GPUBindGroup:
         """Make the bind group of a launch, and keep it for the next one on the same buffers."""
         self.check(*buffers)
-        entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
-        if kernel.params:
-            entries.append({"binding": len(buffers), "resource": self.arena})
-        layout = self._gpu.layout(kernel.access, kernel.params)[0]
-        with device_errors(kernel.name):
-            found = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
+        found = self._bind(kernel, [Segment(b, *b.bound) for b in buffers])
         if len(self._groups) >= MOST_GROUPS:
             self.flush()
             self._groups.clear()
         self._groups[key] = found
         for b in buffers:
             b.block.groups.add(key)
-        self._gpu.counts.bind_groups += 1
         return found
 
     @property
-    def arena(self) -> dict[str, object]:
+    def arena(self) -> Resource:
         """What to bind for a launch's parameters."""
-        return {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
+        return (self._arena, 0, PARAMS_BYTES)
 
-    def _entries(self, kernel: Kernel, places: Sequence[Segment]) -> list[dict[str, object]]:
-        """Return the entries of a bind group for the storage bindings of a kernel."""
+    def _bind(self, kernel: Kernel, places: Sequence[Segment]) -> wgpu.GPUBindGroup:
+        """Return the bind group of a kernel's storage bindings, and of its parameters where it has any."""
         most = self._gpu.pool.bindable
         for p in places:
             if p.nbytes > most:
                 raise beyond_binding(kernel.name, most, p.nbytes)
-        return [
-            {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": p.nbytes}}
-            for i, p in enumerate(places)
-        ]
+        resources: list[Resource] = [(p.buffer.block.raw, p.offset, p.nbytes) for p in places]
+        if kernel.params:
+            resources.append(self.arena)
+        with device_errors(kernel.name):
+            found = bind_group(self._device, self._gpu.layout(kernel.access, kernel.params)[0], resources)
+        self._gpu.counts.bind_groups += 1
+        return found
 
     def parameters(self, offset: int) -> bytes:
         """Return what a recorded launch was given as parameters."""
@@ -210,10 +209,7 @@ class Stream:
         with self.lock, device_errors(kernel.name):
             self.check(*(p.buffer for p in places))
             pipeline = self._gpu.pipeline(kernel)
-            entries = self._entries(kernel, places)
-            layout = self._gpu.layout(kernel.access, kernel.params)[0]
-            group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
-            self._gpu.counts.bind_groups += 1
+            group = self._bind(kernel, places)
             if self.observer is not None:
                 self.observer.bound(group._internal, kernel, places)
             return Bound((pipeline._internal, group._internal, -1, grid), group, pipeline)
@@ -276,8 +272,8 @@ class Stream:
                 with device_errors("submit"):
                     self._submit()
 
-    def _submit(self) -> None:
-        """Encode the batch and hand it to the queue."""
+    def _submit(self) -> int:
+        """Encode the batch and hand it to the queue; return its number there."""
         parts, slots, held = self._parts, self._slots, self._held
         self._parts, self._slots, self._eager, self._pass, self._held = [], 0, 0, None, []
         if slots:
@@ -293,7 +289,7 @@ class Stream:
                     launches += len(part)
                 else:
                     commands.copy(part)
-            self._send(commands.finish(), launches)
+            return self._send(commands.finish(), launches)
         finally:
             self._staging.recycle(sealed)
             held.clear()
@@ -306,16 +302,17 @@ class Stream:
             commands.write(write)
             self._send(commands.finish(), launches)
 
-    def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
-        """Submit one raw command buffer, and release it unless wgpu-py will."""
+    def _send(self, buffer: Any, launches: int, keep: bool = False) -> int:
+        """Submit one raw command buffer, and release it unless wgpu-py will; return its number in the queue."""
         self._one[0] = buffer
-        libf.wgpuQueueSubmit(self._queue._internal, 1, self._one)
+        number = libf.wgpuQueueSubmitForIndex(self._queue._internal, 1, self._one)
         if not keep:
             lib.wgpuCommandBufferRelease(buffer)
         self._gpu.counts.submits += 1
         self._gpu.counts.launches += launches
         if self.observer is not None:
             self.observer.submitted()
+        return number
 
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:
@@ -348,8 +345,7 @@ class Stream:
             self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
-            self._submit()
-            landing.begin()
+            landing.begin(self._submit())
             self._gpu.counts.reads += 1
             return landing
 
