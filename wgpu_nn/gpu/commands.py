@@ -7,10 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import wgpu
 from wgpu.backends.wgpu_native import GPUBindGroup
-from wgpu.backends.wgpu_native._api import libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.gpu.kernel import Kernel
+from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.pool import Segment
 
 Grid = tuple[int, int, int]

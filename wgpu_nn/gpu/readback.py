@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import wgpu
-from wgpu.backends.wgpu_native._api import from_c_string_view, libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
+from wgpu.backends.wgpu_native._api import from_c_string_view
 
 from wgpu_nn.gpu import process
 from wgpu_nn.gpu.failure import device_errors
+from wgpu_nn.gpu.native import ffi, lib, libf
 
 SMALLEST = 256
 CALLBACK_SECONDS = 30.0

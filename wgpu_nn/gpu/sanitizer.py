@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import wgpu
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import SanitizerError
 from wgpu_nn.gpu.commands import Grid, Launch, Resource, bind_group, encode
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
+from wgpu_nn.gpu.native import ffi, lib
 from wgpu_nn.gpu.pool import Segment
 from wgpu_nn.wgsl import Declarations, Site, read, shuffled, watched
 from wgpu_nn.wgsl.bounds import REPORT_BYTES

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import wgpu
-from wgpu.backends.wgpu_native._api import libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.gpu import process
+from wgpu_nn.gpu.native import ffi, lib, libf
 
 SMALLEST = 1 << 16
 LARGEST = 1 << 22  # bytes of one write; what is larger is worth an allocation of its own

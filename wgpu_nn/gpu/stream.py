@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import wgpu
-from wgpu.backends.wgpu_native._api import libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
 from wgpu_nn.gpu import process
@@ -34,6 +32,7 @@ from wgpu_nn.gpu.commands import (
 from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
+from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.pool import Buffer, Segment, next_block
 from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.staging import LARGEST, Staging
