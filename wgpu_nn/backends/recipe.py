@@ -15,7 +15,7 @@ from wgpu_nn import switches
 from wgpu_nn.backends.base import Traced
 from wgpu_nn.dtype import DType, Scalar
 from wgpu_nn.errors import CaptureError
-from wgpu_nn.gpu import Gpu, Kernel, Prepared
+from wgpu_nn.gpu import Buffer, Gpu, Kernel, Prepared
 from wgpu_nn.kernels import Grid, Input, Target, Template, View, Words, plan_op, whole
 from wgpu_nn.kernels.plan import Candidate, Late, Layout, Number, Slot, Task, bits
 from wgpu_nn.kernels.storage import stored
@@ -28,16 +28,16 @@ MOST_RECIPES = 4096  # of a backend, of some 2 KB each; then the oldest quarter 
 Window = tuple[int, int] | None  # bytes from the start of a buffer, and how many: what a launch is to see of it
 
 
-class Step(NamedTuple):
-    """A launch of a recipe. Its buffers are numbered: operands first, then what is leased on the way.
+class Launch(NamedTuple):
+    """A launch of a recipe. Buffers are numbered: operands first, then what is leased on the way.
 
-    ``leases`` are the bytes of buffers that are needed from here on, ``ends`` those that are not needed behind it.
-    ``late`` are words that are given at each run: where they are in ``params``, and which operand they hold.
+    ``leases`` are the bytes of the buffers that are needed from here on, ``ends`` are those that are not needed behind it.
+    ``late`` are the words that each run gives: where in ``params``, of which operand, as an element of which type.
     """
 
     prepared: Prepared
     buffers: tuple[int, ...]
-    windows: tuple[Window, ...] | None
+    windows: tuple[Window, ...] | None  # None: all are seen as a whole
     params: bytes
     late: tuple[tuple[int, int, DType], ...]
     leases: tuple[int, ...]
@@ -45,9 +45,9 @@ class Step(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What an op launches, in order; ``out`` is the number of the buffer that holds the result, ``rest`` as in a step."""
+    """What an op launches, in order, and where its result lies; what is not launched for is leased at the end."""
 
-    steps: tuple[Step, ...]
+    launches: tuple[Launch, ...]
     rest: tuple[int, ...]
     out: int
     layout: Layout
@@ -56,18 +56,25 @@ class Recipe(NamedTuple):
         """Launch the op on operands that lie as those which it was planned for."""
         lease, dispatch = gpu.pool.lease, gpu.stream.dispatch
         buffers: list[Any] = [x.buffer if type(x) is View else None for x in operands]
-        for prepared, used, windows, params, late, leases, ends in self.steps:
+        for prepared, used, windows, params, late, leases, ends in self.launches:
             for nbytes in leases:
                 buffers.append(lease(nbytes))
-            seen = [buffers[n] for n in used]
-            if windows is not None:
-                seen = [b if w is None else b.window(*w) for b, w in zip(seen, windows, strict=True)]
-            dispatch(prepared, seen, _filled(params, late, operands) if late else params)
+            # NOTE: no name may hold on to these: what ends here is to serve the next launch.
+            dispatch(
+                prepared,
+                [buffers[n] for n in used] if windows is None else _seen(buffers, used, windows),
+                _filled(params, late, operands) if late else params,
+            )
             for n in ends:
-                buffers[n] = None  # its memory may serve the next launch
+                buffers[n] = None
         for nbytes in self.rest:
             buffers.append(lease(nbytes))
         return View(buffers[self.out], self.layout)
+
+
+def _seen(buffers: Sequence[Any], used: Sequence[int], windows: Sequence[Window]) -> list[Buffer]:
+    """Return what a launch sees of its buffers."""
+    return [buffers[n] if w is None else buffers[n].window(*w) for n, w in zip(used, windows, strict=True)]
 
 
 def _filled(params: bytes, late: Sequence[tuple[int, int, DType]], operands: Sequence[Any]) -> bytearray:
@@ -98,35 +105,32 @@ class _Draft:
             0  # eager mode stays with the rules: it meets each size once, and its bits are the oracle of captured ones
         )
 
-    def recipe(self, gpu: Gpu, slots: Sequence[Slot | None], out: View) -> Recipe:
-        """Return what was planned for operands in ``slots``."""
-        numbers = {slot: n for n, slot in enumerate(slots) if slot is not None}
+    def recipe(self, gpu: Gpu, operands: Sequence[Slot | None], out: View) -> Recipe:
+        """Return what was planned for operands in these slots."""
+        numbers = {slot: n for n, slot in enumerate(operands) if slot is not None}
+        result, count = out.buffer.home, len(operands)
         last = {s.home: n for n, (_, used, _, _) in enumerate(self.launches) for s in used}
-        count, steps = len(slots), list[Step]()
+        found: list[Launch] = []
         for n, (kernel, used, words, grid) in enumerate(self.launches):
-            leases: list[int] = []
-            for home in dict.fromkeys([out.buffer.home, *(s.home for s in used)] if not n else [s.home for s in used]):
-                if home not in numbers:
-                    numbers[home] = count + len(leases)
-                    leases.append(home.nbytes)
-            count += len(leases)
+            homes = [s.home for s in used]
+            fresh = [h for h in dict.fromkeys(homes if n else [result, *homes]) if h not in numbers]
+            numbers |= {h: count + k for k, h in enumerate(fresh)}
+            count += len(fresh)
+            ends = [numbers[h] for h, end in last.items() if end == n and h.role == "temp" and h is not result]
             windows = tuple([None if s.home is s else (s.offset, s.nbytes) for s in used])
-            late = tuple([(4 * i, w.number.index, w.dtype) for i, w in enumerate(words) if isinstance(w, Late)])
-            ends = [numbers[s] for s, end in last.items() if end == n and s.role == "temp" and s is not out.buffer.home]
-            steps.append(
-                Step(
+            found.append(
+                Launch(
                     gpu.stream.prepare(kernel, grid),
-                    tuple([numbers[s.home] for s in used]),
+                    tuple([numbers[h] for h in homes]),
                     windows if any(windows) else None,
-                    np.array([w & 0xFFFFFFFF for w in words], np.uint32).tobytes() if kernel.params else b"",
-                    late,
-                    tuple(leases),
+                    np.array([w & 0xFFFFFFFF for w in words], np.uint32).tobytes(),
+                    tuple([(4 * i, w.number.index, w.dtype) for i, w in enumerate(words) if isinstance(w, Late)]),
+                    tuple([h.nbytes for h in fresh]),
                     tuple(ends),
                 )
             )
-        home = out.buffer.home
-        rest = () if home in numbers else (home.nbytes,)
-        return Recipe(tuple(steps), rest, numbers.get(home, count), out.layout)
+        rest = () if result in numbers else (result.nbytes,)
+        return Recipe(tuple(found), rest, numbers.get(result, count), out.layout)
 
 
 def execute(site: Any, op: str, operands: Sequence[Input], attrs: Mapping[str, Any], out: Spec) -> View:

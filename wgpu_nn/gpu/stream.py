@@ -277,7 +277,8 @@ class Stream:
         self._parts, self._slots, self._eager, self._pass, self._held = [], 0, 0, None, []
         if slots:
             # Queue order makes one arena enough: this write lands after the previous submit and before this one.
-            self._queue.write_buffer(self._arena, 0, memoryview(self._params)[: slots * self._step])
+            raw, nbytes = ffi.from_buffer(self._params), slots * self._step
+            libf.wgpuQueueWriteBuffer(self._queue._internal, self._arena._internal, 0, raw, nbytes)
         sealed = self._staging.seal()
         try:
             commands = Commands(self._device, self.observer)
