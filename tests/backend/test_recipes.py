@@ -82,6 +82,13 @@ def test_what_lies_otherwise_is_planned_anew_and_right(view: Callable[..., Tenso
     np.testing.assert_array_equal(x.exp().numpy(), plain.numpy())
 
 
+def test_indices_of_numpy_leave_no_trace(own: Device) -> None:
+    x = tensor(np.arange(1000, dtype=np.float32), own)
+    one, two = (x.run("slice", x, ranges=((start, 1, 3),)) for start in (np.int64(901), 901))
+    assert one.tolist() == two.tolist() == [901, 902, 903]
+    assert type(two.handle.offset) is int and type(two.shape[0]) is int
+
+
 def test_numbers_are_given_anew_at_each_run(own: Device) -> None:
     x = tensor([1.0, -2.0, 3.0], own)
     assert plans(own, lambda: [x * n for n in (2.0, 0.5, float("inf"), -0.0, 1e300)]) == 1
@@ -97,16 +104,16 @@ def test_a_number_of_another_kind_meets_the_rules_anew(own: Device) -> None:
     x = tensor([1, 2], own)
     assert (x + 1).tolist() == [2, 3]
     with pytest.raises(KindError, match="expected a Int number beside a Int tensor, got a Float number"):
-        x + 1.0
+        _ = x + 1.0
     with pytest.raises(KindError):
-        x + True
+        _ = x + True
 
 
 def test_an_error_is_raised_each_time(own: Device) -> None:
     x, y = tensor(np.ones((2, 3), np.float32), own), tensor(np.ones((4, 5), np.float32), own)
     for _ in range(2):
         with pytest.raises(ShapeError, match="inner sizes differ"):
-            x @ y
+            _ = x @ y
 
 
 def test_switches_that_planners_look_at_have_recipes_of_their_own(own: Device, rng: np.random.Generator) -> None:

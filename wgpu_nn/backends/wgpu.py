@@ -118,8 +118,7 @@ class Wgpu:
                 f"read: takes a value out of a captured function, at {caller()}; return it and read it outside, "
                 "or decide with where() instead of if"
             )
-        with self.recording(None):
-            return contiguous(self, handle)
+        return contiguous(self, handle)
 
     def sync(self) -> None:
         self.gpu.stream.sync()

@@ -39,10 +39,8 @@ class Landing:
         self._submission = ffi.new("WGPUSubmissionIndex *", submission)
         number = next(_serial)
         _expected[number] = self
-        info = ffi.new("WGPUBufferMapCallbackInfo *")
-        info.mode, info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
-        info.userdata1 = ffi.cast("void *", number)
-        libf.wgpuBufferMapAsync(self.raw._internal, lib.WGPUMapMode_Read, 0, self._nbytes, info[0])
+        self.home.info.userdata1 = ffi.cast("void *", number)
+        libf.wgpuBufferMapAsync(self.raw._internal, lib.WGPUMapMode_Read, 0, self._nbytes, self.home.info[0])
 
     def come(self, failure: str) -> None:
         """Take note that the bytes are there, or why not."""
@@ -101,6 +99,8 @@ class Readback:
     def __init__(self, device: wgpu.GPUDevice, alive: Callable[[bool], AbstractContextManager[None]]) -> None:
         self._device, self.alive = device, alive
         self.closed = False
+        self.info = ffi.new("WGPUBufferMapCallbackInfo *")  # one a device: another's lock does not guard it
+        self.info.mode, self.info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
         self._free: dict[int, list[wgpu.GPUBuffer]] = {}
 
     @property

@@ -62,6 +62,8 @@ class Staging:
 
     def __init__(self, device: wgpu.GPUDevice) -> None:
         self._device = device
+        self._info = ffi.new("WGPUBufferMapCallbackInfo *")  # one a device: another's lock does not guard it
+        self._info.mode, self._info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _mapped
         self._free: dict[int, list[Chunk]] = {}
         self._open: list[Chunk] = []
         self._bytes = 0
@@ -107,8 +109,8 @@ class Staging:
         for chunk in chunks:
             number = next(_serial)
             _returning[number] = (self, chunk)
-            _info.userdata1 = ffi.cast("void *", number)
-            lib.wgpuBufferMapAsync(chunk.raw._internal, lib.WGPUMapMode_Write, 0, chunk.size, _info[0])
+            self._info.userdata1 = ffi.cast("void *", number)
+            lib.wgpuBufferMapAsync(chunk.raw._internal, lib.WGPUMapMode_Write, 0, chunk.size, self._info[0])
 
     def wait(self) -> None:
         """Wait until the GPU has done all work, and so until chunks are mapped again."""
@@ -129,8 +131,3 @@ class Staging:
                 chunk.raw.destroy()
                 self._bytes -= chunk.size
         self._free.clear()
-
-
-_info = ffi.new("WGPUBufferMapCallbackInfo *")
-_info.mode = lib.WGPUCallbackMode_AllowProcessEvents
-_info.callback = _mapped

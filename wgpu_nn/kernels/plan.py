@@ -48,7 +48,8 @@ class Layout:
 @functools.lru_cache(1 << 14)
 def layout(shape: Shape, strides: Shape, offset: int, dtype: DType) -> Layout:
     """Return the layout of elements that lie so."""
-    return Layout(shape, strides, offset, dtype)
+    # NumPy's integers equal Python's, which whoever asks next is to get.
+    return Layout(tuple([int(n) for n in shape]), tuple([int(n) for n in strides]), int(offset), dtype)
 
 
 @functools.lru_cache(1 << 12)
