@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cffi import CDefError, FFIError
 from wgpu.backends.wgpu_native import _api, _ffi
 
 ffi: Any = _ffi.ffi
@@ -66,15 +67,18 @@ def _declare() -> None:
     """Let cffi parse all types as the parameters of one function.
 
     It would parse each where it is named first, behind all names of the library: 15 ms a type, and half of the time from
-    the import to the first launch. What it has parsed it keeps by its text, in a dictionary that has no public name;
-    without that dictionary all is only slower.
+    the import to the first launch. What it has parsed it keeps by its text, in a dictionary that has no public name.
+    Without that dictionary, or where a release of wgpu-py renames a type, all is only slower; a test would tell.
     """
     known = vars(ffi).get("_parsed_types")
     if not isinstance(known, dict):
         return
     pointers = [f"{name}(*)[{rest}" if rest else f"{name} *" for name, _, rest in (t.partition("[") for t in TYPES)]
     functions = [text.replace("(", "(*)(", 1) for text in CALLBACKS]
-    found = ffi.typeof(f"void(*)({', '.join([*pointers, *functions])})").args
+    try:
+        found = ffi.typeof(f"void(*)({', '.join([*pointers, *functions])})").args
+    except (CDefError, FFIError):
+        return
     for text, pointer in zip(TYPES, found, strict=False):
         known.setdefault(text, (pointer.item, False))
     for text, function in zip(CALLBACKS, found[len(TYPES) :], strict=True):
