@@ -186,7 +186,8 @@ class Recipes:
         draft = _Draft(self._target, self._tuned)
         generation = self._gpu.generation
         made = draft.recipe(self._gpu, slots, execute(draft, op, given, attrs, out))
-        self._gpu.counts.plans += 1
+        if made.launches:
+            self._gpu.counts.plans += 1
         with self._lock:
             if self._generation != self._gpu.generation:
                 self._known.clear()

@@ -39,7 +39,7 @@ class Counts:
     bind_groups: int = 0
     uploads: int = 0
     reads: int = 0
-    plans: int = 0  # ops of eager mode that were planned, and not found planned already
+    plans: int = 0  # of eager mode's ops that launch something, and were not found planned already
 
     def since(self, before: Counts) -> Counts:
         """Return the difference to an earlier copy."""
