@@ -9,7 +9,6 @@ from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
 from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.readback import Landing
 from wgpu_nn.gpu.stages import ComputeStage, ComputeStages, Place, refusal
-from wgpu_nn.gpu.stream import Stream
 
 __all__ = [
     "PARAMS_WORDS",
@@ -30,7 +29,6 @@ __all__ = [
     "Profile",
     "Replay",
     "Segment",
-    "Stream",
     "Submit",
     "Transfer",
     "adapters",
