@@ -17,14 +17,6 @@ Launch = tuple[Any, Any, int, Grid]  # pipeline, bind group, offset of the param
 Transfer = tuple[wgpu.GPUBuffer, int, wgpu.GPUBuffer, int, int]  # from where, to where, and how many bytes
 
 
-class Bound(NamedTuple):
-    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
-
-    launch: Launch
-    group: wgpu.GPUBindGroup
-    pipeline: wgpu.GPUComputePipeline
-
-
 class Prepared(NamedTuple):
     """A kernel that is compiled, and its workgroups: what remains to be said of a launch are its buffers and parameters."""
 
@@ -33,18 +25,6 @@ class Prepared(NamedTuple):
     grid: Grid
     layout: tuple[str, bool]  # the kernel's access, and whether it has parameters: what bind groups depend on
     generation: int
-
-
-class Replay(NamedTuple):
-    """Launches that are encoded together, and what must live until they are submitted."""
-
-    launches: list[Launch]
-    bound: list[Bound]
-
-    @classmethod
-    def of(cls, bound: list[Bound]) -> Replay:
-        """Return the replay of bound launches."""
-        return cls([b.launch for b in bound], bound)
 
 
 Resource = tuple[wgpu.GPUBuffer, int, int]  # what is bound of a buffer: from where, and how many bytes
@@ -61,6 +41,31 @@ def bind_group(
     described = ffi.new("WGPUBindGroupDescriptor *")
     described.layout, described.entries, described.entryCount = layout._internal, entries, len(resources)
     return GPUBindGroup("", libf.wgpuDeviceCreateBindGroup(device._internal, described), device)
+
+
+class Bound(NamedTuple):
+    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
+
+    launch: Launch
+    group: wgpu.GPUBindGroup
+    pipeline: wgpu.GPUComputePipeline
+
+
+class Replay(NamedTuple):
+    """Launches that are encoded together, and what must live until they are submitted.
+
+    In a pass ``alone`` nothing has a barrier that is used there first, whatever was done with it before. A pass costs as much
+    of the host as eight launches.
+    """
+
+    launches: list[Launch]
+    bound: list[Bound]
+    alone: bool = False
+
+    @classmethod
+    def of(cls, bound: list[Bound], alone: bool = False) -> Replay:
+        """Return the replay of bound launches."""
+        return cls([b.launch for b in bound], bound, alone)
 
 
 class Observer(Protocol):
