@@ -281,7 +281,7 @@ class Stream:
     def _submit(self, later: bool = False) -> int:
         """Record the batch as commands and hand them to the queue; return their number there.
 
-        ``later`` they go there while the caller goes on, and have no number yet.
+        ``later`` they go there while the caller goes on, and the number is 0.
         """
         parts, slots, held, writes = self._parts, self._slots, self._held, self._writes
         self._parts, self._slots, self._eager, self._pass, self._held, self._writes = [], 0, 0, None, [], []
