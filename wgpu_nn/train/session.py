@@ -305,13 +305,14 @@ class Session:
         """
         at = self.at
         values = self._ledger.read() if wait else self._ledger.turn()
+        if not values and not wait:  # nearly always
+            return False
         first = at.step - self._ledger.window.unread - len(values) + 1
         good = next((i for i, value in enumerate(values) if not math.isfinite(value.loss)), len(values))
         for value in values[:good]:
             at.sums.add(value)
             self._fresh.append(value.loss)
-        if values or wait:
-            at.seconds += self._pace.count(sum(value.items for value in values))
+        at.seconds += self._pace.count(sum(value.items for value in values))
         lines = [_line(at, first + i, value) for i, value in enumerate(values[:good])]
         self._journal.lines(lines)
         if good < len(values):
