@@ -135,25 +135,6 @@ def test_state_may_be_replaced_by_what_reads_it_transposed_sliced_and_repeated(d
         same(got, want.T, fuse)
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (4, 70_001)])  # the latter is folded in two launches
-def test_sums_are_added_to_state_that_they_may_read_themselves(
-    device: Device, fuse: bool, shape: tuple[int, int]
-) -> None:
-    x = np.random.default_rng(5).integers(-9, 10, shape)
-    counts, scaled = Cell(tensor(np.zeros(shape[0], np.int32), device)), Cell(tensor(np.ones(shape[0]), device))
-
-    def step(x: Tensor) -> None:
-        counts.value = counts.value + x.sum(1)
-        scaled.value = scaled.value + (x.float() * scaled.value.unsqueeze(1)).sum(1) * 0.25
-
-    run, want = capture(state=[counts, scaled], fuse=fuse)(step), np.ones(shape[0])
-    for n in range(1, 4):
-        run(tensor(x, device))
-        assert counts.value.tolist() == list(n * x.sum(1))
-        want = want + want * x.sum(1) * 0.25
-        np.testing.assert_allclose(scaled.value.numpy(), want, rtol=1e-5)  # sums of whole numbers, some thousand
-
-
 def test_the_old_value_of_state_can_be_returned_through_views(device: Device, fuse: bool) -> None:
     p = Cell(tensor(numbers(3, 4), device))
 
