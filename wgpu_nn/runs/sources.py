@@ -230,8 +230,14 @@ def _columns(wanted: Sequence[str] | None, table: Table) -> tuple[str, ...]:
 
 
 def check_targets(data: Dataset[Any], labels: np.ndarray, numbers: bool) -> None:
-    """Raise DataError unless targets are classes, one for each item, or ``numbers``."""
+    """Raise DataError unless targets are classes, one for each item, or finite ``numbers``."""
     if numbers:
+        known = labels.dtype.kind in "fiub"
+        if not known or not np.isfinite(labels).all():
+            raise DataError(
+                f"data: expected finite numbers as targets of {len(data)} items, got "
+                f"{'NaN or infinity among them' if known else labels.dtype}; correct them, or leave such items out"
+            )
         return
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(
