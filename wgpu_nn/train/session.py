@@ -256,7 +256,8 @@ class Session:
         at = self.at
         clock = Pace()
         clock.start()
-        launches, metrics = self._gauge.launches(), self._ledger.totals.measure()[0]
+        self._gauge.stop()
+        metrics = self._ledger.totals.measure()[0]
         valid, details = self._evaluate()
         train = at.sums.means() | metrics
         self._rest = clock.count(0)
@@ -268,7 +269,7 @@ class Session:
             lr=self.optimizer.lr,
             seconds=at.seconds + self._rest,
             items_per_s=at.sums.items / at.seconds if at.seconds else 0.0,
-            launches_per_step=launches,
+            launches_per_step=self._gauge.launches(),
             gpu_bytes=self._gauge.nbytes(),
         )
         at.history.append(record)
