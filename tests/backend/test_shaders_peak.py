@@ -19,7 +19,7 @@ def test_fma_peak_runs_every_chain_for_all_its_turns(turns: int, gpu_device: Dev
         gpu_device.gpu,
         "fma_peak",
         {"source": given, "out": Out((40,))},
-        (2, 5, 1),
+        10,
         constants={"WORKGROUP": 4},
         sizes={"items": items, "turns": turns},
     )

@@ -99,8 +99,8 @@ def test_a_tile_is_spread_by_rows_and_columns(role: str, matrix: np.ndarray, gpu
     text = f"""fn load(i: u32) -> mat4x4f {{ return mat4x4f(x[4u * i], x[4u * i + 1u], x[4u * i + 2u], x[4u * i + 3u]); }}
     fn spread(m: mat4x4f) -> mat4x4f {{ {SPREAD[role]} }}"""
     buffers = {"x": tiles, "out": Out((16, 11))}
-    options: dict[str, Any] = {"constants": {"WORKGROUP": 4}, "sizes": {"items": 11}, "elements": {"x": "vec4f"}}
-    out = run(gpu_device.gpu, "winograd_spread", buffers, (2, 2, 1), text=text, **options)
+    options: dict[str, Any] = {"constants": {"WORKGROUP": 2}, "sizes": {"items": 11}, "elements": {"x": "vec4f"}}
+    out = run(gpu_device.gpu, "winograd_spread", buffers, 6, text=text, **options)
     want = matrix @ tiles[:, :n, :n].astype(np.float64) @ matrix.T
     np.testing.assert_allclose(out.T.reshape(11, 4, 4), want, rtol=1e-6, atol=2e-6)
 
@@ -112,8 +112,8 @@ def test_a_tile_is_collected_by_rows_and_columns(role: str, matrix: np.ndarray, 
     text = f"""fn store(i: u32, v: mat4x4f) {{ for (var y = 0u; y < 4u; y++) {{ out[4u * i + y] = v[y]; }} }}
     fn collect(m: mat4x4f) -> mat4x4f {{ {COLLECT[role]} }}"""
     buffers = {"source": tiles, "out": Out((11, 4, 4), element="vec4f")}
-    options: dict[str, Any] = {"constants": {"WORKGROUP": 4}, "sizes": {"items": 11}}
-    out = run(gpu_device.gpu, "winograd_collect", buffers, (2, 2, 1), text=text, **options)
+    options: dict[str, Any] = {"constants": {"WORKGROUP": 2}, "sizes": {"items": 11}}
+    out = run(gpu_device.gpu, "winograd_collect", buffers, 6, text=text, **options)
     n = matrix.shape[0]
     want = matrix @ tiles.T.reshape(11, 4, 4).astype(np.float64) @ matrix.T
     np.testing.assert_allclose(out[:, :n, :n], want, rtol=1e-6, atol=4e-6)
