@@ -26,7 +26,7 @@ fn inside(first: u32, column: u32) -> bool {{ return causal() == 0u && column + 
 """
 SCORE = """fn score(start: u32, row: u32, column: u32, s: f32) -> f32 {
     if (row >= rows() || column >= columns() || barred(row, column)) { return -infinity(); }
-    return s * scale() + 0.25 * f32(start);
+    return s * scale() + 0.25 * f32(start) + peak(row, column);
 }
 """
 # Rows are queries, and columns keys.
@@ -63,11 +63,14 @@ class Body(NamedTuple):
         return self.kind == "tile"
 
 
-NARROW = [
-    (body, shape)
-    for body in (Body(""), Body("tile", 16), Body("block"))
-    for shape in (Shape(5, 7, 4, 4), Shape(70, 66, 4, 4), Shape(1, 1, 4, 4), Shape(131, 140, 4, 4), Shape(66, 130, 4, 4, False))
-]  # fmt: skip
+SHAPES = [
+    Shape(40, 43, 4, 4),
+    Shape(84, 92, 4, 4),
+    Shape(1, 1, 4, 4),
+    Shape(131, 140, 4, 4),
+    Shape(119, 121, 4, 4, False),
+]
+NARROW = [(body, shape) for body in (Body(""), Body("tile", 16), Body("block")) for shape in SHAPES]
 # More features than a workgroup has at a time; a part of the last block of 64.
 WIDE = [(Body(""), Shape(6, 9, 12, 20))]
 WIDE += [(body, Shape(35, 69, 132, 148)) for body in (Body("tile", 16, 2), Body("tile", 32), Body("block"))]
@@ -169,6 +172,13 @@ def test_attention_keeps_a_running_maximum_and_sum(body: Body, shape: Shape, gpu
         store(body.tiled, shape.values),
     ]
     text.append(f"fn store_lse(head: u32, row: u32, v: f32) {{ {behind} }}")
+    # In every other row one score is so large that exponentials overflow if they are not relative to it.
+    text.append("""fn peak(row: u32, column: u32) -> f32 {
+        return select(0.0, 100.0, causal() == 1u && row % 2u == 1u && column == (row * 7u + 3u) % columns());
+    }""")
+    if mask is not None:
+        odd = np.arange(1, shape.queries, 2)
+        mask[:, :, odd, (odd * 7 + 3) % shape.keys] += 100
     out = run(
         gpu,
         f"attention_{body.kind}".rstrip("_"),
@@ -210,6 +220,7 @@ def test_gradients_make_the_weights_anew(of: str, body: Body, shape: Shape, gpu:
         BY_ROW if by_row else TURNED,
         loads(ROLES[of], shape, body.tiled, {"q": "head", "g": "head", "k": "(head / 2u)", "v": "(head / 2u)"}),
         store(body.tiled, width),
+        "fn peak(row: u32, column: u32) -> f32 { return 0.0; }",
         f"fn members() -> u32 {{ return {1 if by_row else HEADS // SHARED}u; }}",
         f"fn query_head(item: u32, member: u32) -> u32 {{ return item{'' if by_row else ' * 2u'} + member; }}",
         f"fn lse_at(head: u32, i: u32) -> f32 {{ return lse[head * {of_query} + min(i, {of_query} - 1u)]; }}",

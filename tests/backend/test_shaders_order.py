@@ -41,15 +41,15 @@ def test_a_scan_starts_each_slice_from_what_is_before_it(
 ) -> None:
     n = 61
     x = (
-        np.random.default_rng(0).integers(-9, 9, (n, 3)).astype(kind)
-    )  # rows of elements that are 3 apart, and 2 afterwards
-    carry = np.arange(3 * slices, dtype=kind).reshape(slices, 3) * 100 + 1
+        np.random.default_rng(0).integers(-9, 9, (n, 4)).astype(kind)
+    )  # rows of elements that are 4 apart, and 2 afterwards
+    carry = np.arange(4 * slices, dtype=kind).reshape(slices, 4) * 100 + 1
     constants = {"WORKGROUP": 8, "PER": 8} if file == "scan_tile" else {"WORKGROUP": 2}
-    sizes = {"rows": 3, "slices": slices, "length": n, "in_stride": 3, "out_stride": 2}
-    buffers = {"source": x, "carry": carry, "out": Out((3, n, 2), kind)}
+    sizes = {"rows": 4, "slices": slices, "length": n, "in_stride": 4, "out_stride": 2}
+    buffers = {"source": x, "carry": carry, "out": Out((4, n, 2), kind)}
     scan = SCAN if kind is np.int32 else SCAN.replace("= i32", "= f32").replace("return 0;", "return 0.0;")
     text = f"{scan}fn first_carry(slice: u32) -> u32 {{ return {'0u' if whole else 'max(slice, 1u) - 1u'}; }}"
-    groups = 3 * slices if file == "scan_tile" else -(-3 * slices // 2)
+    groups = 4 * slices if file == "scan_tile" else 2 * slices
     out = run(gpu, file, buffers, groups, constants=constants, sizes=sizes, text=text)
     parts = np.array_split(x.T, slices, axis=1)
     starts = np.concatenate([carry[:1] * 0, np.cumsum(carry, axis=0) if whole else carry])
@@ -165,7 +165,7 @@ ALONE, SHARED = {"WORKGROUP": 2, "SPAN": 4}, {"WORKGROUP": 8, "SPAN": 64, "PER":
 
 @pytest.mark.parametrize(("file", "constants"), [("tallies", ALONE), ("tallies_tile", SHARED)])
 def test_truths_are_counted_by_slice(file: str, constants: dict[str, int], gpu: Gpu, rng: np.random.Generator) -> None:
-    x = rng.integers(0, 2, 499).astype(np.uint32)
+    x = rng.integers(0, 2, 507).astype(np.uint32)
     x_of = x[1::2]
     slices = -(-x_of.size // constants["SPAN"])
     sizes = {"slices": slices, "items": x_of.size}
@@ -176,20 +176,27 @@ def test_truths_are_counted_by_slice(file: str, constants: dict[str, int], gpu: 
     assert got.tolist() == [*want.tolist(), -77]
 
 
+@pytest.mark.parametrize("more", [-1, 3])
 @pytest.mark.parametrize(("file", "constants"), [("places", ALONE), ("places_tile", SHARED)])
-def test_truths_are_put_side_by_side_up_to_the_count(
-    file: str, constants: dict[str, int], gpu: Gpu, rng: np.random.Generator
+def test_truths_of_a_slice_are_put_side_by_side_up_to_the_count(
+    file: str, constants: dict[str, int], more: int, gpu: Gpu, rng: np.random.Generator
 ) -> None:
-    x = rng.integers(0, 2, 499).astype(np.uint32)
+    x = rng.integers(0, 2, 507).astype(np.uint32)
     x_of = x[1::2]
     starts = np.arange(0, x_of.size, constants["SPAN"])
-    want = np.flatnonzero(x_of)[:-1]
-    sizes = {"slices": starts.size, "items": x_of.size, "count": want.size}
-    tallies = i32([np.count_nonzero(x_of[:n]) for n in starts])
-    buffers = {"source": x, "tallies": tallies, "out": Out((want.size + 1,), np.int32)}
+    # As if there were two more before each slice: nothing is put in these places.
+    tallies = i32([np.count_nonzero(x_of[:n]) for n in starts]) + 2 * i32(range(1, starts.size + 1))
+    want = np.full(tallies[-1] + 70, -77)
+    for n, first in zip(tallies, starts, strict=True):
+        found = np.flatnonzero(x_of[first : first + constants["SPAN"]])
+        want[n : n + found.size] = 100 + first + found
+    count = int(np.flatnonzero(want != -77)[-1]) + 1 + more
+    want[count:] = -77
+    sizes = {"slices": starts.size, "items": x_of.size, "count": count}
+    buffers = {"source": x, "tallies": tallies, "out": Out((want.size,), np.int32)}
     groups = starts.size if "PER" in constants else -(-starts.size // 2)
     got = run(gpu, file, buffers, groups, constants=constants, sizes=sizes, text=PLACES)
-    assert got.tolist() == [*(want + 100).tolist(), -77]
+    np.testing.assert_array_equal(got, want)
 
 
 def test_the_senders_of_each_target_begin_where_a_sorted_row_says(gpu: Gpu) -> None:
@@ -197,7 +204,7 @@ def test_the_senders_of_each_target_begin_where_a_sorted_row_says(gpu: Gpu) -> N
     keys[:, 10:] = [[0], [9]]  # behind the end
     sizes = {"rows": 2, "numbers": 8, "length": 10, "pitch": 13, "shift": 28}
     buffers = {"keys": keys << np.uint32(28), "out": Out((2, 8), np.uint32)}
-    out = run(gpu, "sort_bounds", buffers, 6, constants={"WORKGROUP": 3}, sizes=sizes)
+    out = run(gpu, "sort_bounds", buffers, 8, constants={"WORKGROUP": 2}, sizes=sizes)
     np.testing.assert_array_equal(out, [np.searchsorted(row[:10], np.arange(8)) for row in keys])
 
 
@@ -231,7 +238,7 @@ def test_sorted_senders_are_added_up_in_blocks_and_then_by_target(gpu: Gpu) -> N
     fn axis_of(i: u32) -> u32 { return i / 3u; }
     fn bounds_start(column: u32) -> u32 { return column * 6u; }"""
     buffers = {"base": base, "order": order, "bounds": bounds, "sums": sums, "source": source, "out": Out((16,))}
-    out = run(gpu, "scatter_sorted", buffers, 8, constants={"WORKGROUP": 2}, sizes={**sizes, "items": 15}, text=text)
+    out = run(gpu, "scatter_sorted", buffers, 4, constants={"WORKGROUP": 4}, sizes={**sizes, "items": 15}, text=text)
     want = base.copy()
     for c in range(2):
         for target, value in zip(targets[c], sent[c], strict=True):
@@ -246,7 +253,7 @@ def test_sorted_senders_are_added_up_in_blocks_and_then_by_target(gpu: Gpu) -> N
 @pytest.mark.parametrize("file", ["scatter_count", "scatter_count_tile"])
 def test_whole_numbers_are_added_in_any_order(file: str, gpu: Gpu) -> None:
     # Of 4 targets, which are every other element from the second on; others than these are named as well.
-    index, source = i32([1, -1, 1, 9, 0, 3, -5, 2**31 - 1, 4, 2, 0]), i32([1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 10])
+    index, source = i32([1, -1, 1, 9, 0, 3, -5, 2**31 - 1, 4, 2, 0, 7]), i32([1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 10, 11])
     text = """struct Place { index: u32, source: u32, out: u32 }
     fn locate(i: u32) -> Place { return Place(i, i, 1u); }
     fn add(at: u32, value: i32) { atomicAdd(&out[at], value); }"""
@@ -262,7 +269,7 @@ def test_whole_numbers_are_added_in_any_order(file: str, gpu: Gpu) -> None:
         {"index": index, "source": source, "out": Out((11,), np.int32, "atomic<i32>")},
         4 if more else 6,
         constants={"WORKGROUP": 2, **({"LIMIT": 5} if more else {})},
-        sizes={"items": 11, "limit": 4, "axis_stride": 2, **more},
+        sizes={"items": 12, "limit": 4, "axis_stride": 2, **more},
         text=text,
     )
     assert out.tolist() == [-77, -77 + 15, -77, -77 + 4, -77, -77 + 1, -77, -77 + 8, -77, -77, -77]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases_conv import counts, window
+from tests.cases_conv import counts, slices_of, window
 from tests.shader_bench import Out, run
 from wgpu_nn import Device
 from wgpu_nn.backends import numpy_windows
@@ -43,7 +43,8 @@ VOLUMES = {
     ),
     "apart": ((1, 2, 5, 6, 7), (4, 1, 2, 2, 2), window(3, groups=2, stride=(1, 2, 1), dilation=(3, 1, 2))),
     "flat": ((1, 2, 2, 3, 4), (3, 2, 1, 2, 2), window(3, padding=((0, 0), (1, 1), (0, 0)))),
-    "two blocks a group": ((2, 20, 2, 3, 3), (20, 10, 2, 1, 2), window(3, groups=2, padding=((1, 1), (0, 0), (0, 1)))),
+    "two blocks a group": ((2, 32, 2, 3, 3), (32, 16, 2, 1, 2), window(3, groups=2, padding=((1, 1), (0, 0), (0, 1)))),
+    "one pixel": ((1, 1, 1, 1, 1), (2, 1, 2, 2, 2), window(3, padding=((1, 1), (1, 1), (1, 1)))),
 }
 FILES = ["conv3d", "conv3d_input_grad", "conv3d_weight_grad"]
 
@@ -103,23 +104,24 @@ def convolve(gpu: Gpu, file: str, shape: tuple[int, ...], weight: tuple[int, ...
             alone = run(gpu, file, buffers, tiles, constants=without, sizes={**common, **more})
             np.testing.assert_array_equal(alone[:, :size], both[:, :size])
             assert (alone[:, size:] == -77).all()
-        both = both.sum(axis=0)
-        np.testing.assert_allclose(both[size:], g.sum(axis=(0, 2, 3, 4)), rtol=1e-5, atol=2e-5)
-        out = both[:size].reshape(weight)
-        want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
-    np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5)
+        shares = slices_of(g, 1, per_slice)
+        np.testing.assert_allclose(both[:, size:], [s.sum(axis=(0, 2, 3, 4)) for s in shares], rtol=1e-5, atol=2e-5)
+        out = both[:, :size].reshape(-1, *weight)
+        want = [numpy_windows.weight_grad(x.astype(np.float64), s, shape=weight, **options) for s in shares]
+    np.testing.assert_allclose(out, np.stack(want), rtol=1e-5, atol=4e-5)
 
 
 PLANES = [
     ((2, 3, 9, 11), (6, 1, 3, 5), window(2, groups=3, padding=((1, 1), (2, 1)))),  # slides
     ((1, 4, 12, 19), (2, 2, 2, 3), window(2, groups=2, stride=(2, 1), dilation=(1, 3), padding=((0, 1), (0, 0)))),
-    ((2, 1, 4, 30), (2, 1, 1, 11), window(2, padding=((0, 0), (5, 5)))),
+    ((2, 1, 4, 30), (2, 1, 1, 16), window(2, padding=((0, 0), (5, 5)))),
     ((2, 2, 11, 9), (2, 2, 3, 1), window(2, stride=(1, 2), dilation=(2, 1))),
+    ((1, 1, 1, 1), (2, 1, 2, 2), window(2, padding=((1, 1), (1, 1)))),
 ]
 
 
 @pytest.mark.parametrize("upright", [True, False], ids=["upright", "along rows"])
-@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright"])
+@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright", "one pixel"])
 def test_strips_sum_over_their_windows_in_either_direction(row: Any, upright: bool, gpu: Gpu) -> None:
     shape, weight, options = row
     found = counts(shape[2:], weight[2:], options)
@@ -149,7 +151,7 @@ def test_strips_sum_over_their_windows_in_either_direction(row: Any, upright: bo
 
 
 @pytest.mark.parametrize("sums", [False, True], ids=["weight", "weight and bias"])
-@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright"])
+@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright", "one pixel"])
 @pytest.mark.parametrize("shared", [False, True], ids=["rows", "shared"])
 def test_filters_gradients_are_summed_in_slices(shared: bool, row: Any, sums: bool, gpu: Gpu) -> None:
     filter_gradients(gpu, shared, sums, *row)
@@ -181,10 +183,10 @@ def filter_gradients(
     buffers: Any = {"source": x, "grad": g, "out": Out((slices, size + o))}
     groups = slices * tiles if shared else -(-slices * tiles // 2)
     out = run(gpu, file, buffers, groups, constants=constants, sizes=sizes)
-    want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
-    np.testing.assert_allclose(out[:, :size].sum(axis=0).reshape(weight), want, rtol=1e-5, atol=3e-5)
+    shares = slices_of(g, ow if shared else 2, per_slice)
+    want = [numpy_windows.weight_grad(x.astype(np.float64), s, shape=weight, **options) for s in shares]
+    np.testing.assert_allclose(out[:, :size].reshape(-1, *weight), want, rtol=1e-5, atol=3e-5)
     if sums:
-        bias = g.astype(np.float64).sum(axis=(0, 2, 3))
-        np.testing.assert_allclose(out[:, size:].sum(axis=0), bias, rtol=1e-5, atol=3e-5)
+        np.testing.assert_allclose(out[:, size:], [s.sum(axis=(0, 2, 3)) for s in shares], rtol=1e-5, atol=3e-5)
     else:
         assert (out[:, size:] == -77).all()

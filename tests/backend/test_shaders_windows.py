@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.cases_conv import slices_of
 from tests.shader_bench import Out, run
 from wgpu_nn import Device
 from wgpu_nn.backends import numpy_routines as reference
@@ -30,7 +31,8 @@ WINDOWS = {
     "padded": ((1, 3, 7, 7), (10, 3, 2, 3), (2, 1), ((1, 0), (2, 1)), (1, 2), 1),
     "upright": ((2, 2, 11, 9), (3, 2, 3, 1), (2, 3), ((1, 2), (0, 1)), (3, 1), 1),
     "flat": ((1, 2, 3, 6), (3, 2, 1, 2), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
-    "two blocks a group": ((2, 4, 5, 4), (20, 2, 2, 2), (1, 1), ((0, 0), (1, 1)), (1, 1), 2),
+    "two blocks a group": ((2, 4, 5, 4), (32, 2, 2, 2), (1, 1), ((0, 0), (1, 1)), (1, 1), 2),
+    "one pixel": ((1, 1, 1, 1), (2, 1, 2, 2), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
 }
 # More channels than have their weights in memory at a time, and a window that is too large for those of one.
 PIXELS = {
@@ -144,11 +146,11 @@ def convolve(
             alone = run(gpu, file, buffers, count, constants={**constants, "SUMS": False}, sizes={**sizes, **more})
             np.testing.assert_array_equal(alone[:, : taps.size], both[:, : taps.size])
             assert (alone[:, taps.size :] == -77).all()
-        both = both.sum(axis=0)
-        np.testing.assert_allclose(both[taps.size :], g.sum(axis=(0, 2, 3)), rtol=1e-5, atol=2e-5)
-        out = both[: taps.size].reshape(weight)
-        want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
-    np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-4)
+        shares = slices_of(g, parts, per_slice)
+        np.testing.assert_allclose(both[:, taps.size :], [s.sum(axis=(0, 2, 3)) for s in shares], rtol=1e-5, atol=2e-5)
+        out = both[:, : taps.size].reshape(-1, *weight)
+        want = [numpy_windows.weight_grad(x.astype(np.float64), s, shape=weight, **options) for s in shares]
+    np.testing.assert_allclose(out, np.stack(want), rtol=1e-5, atol=1e-4)
 
 
 POOLS = [
@@ -174,6 +176,13 @@ def test_pools_fold_their_windows_and_spread_them_again(file: str, row: Any, gpu
         "pad_top": padding[0][0],
         "pad_left": padding[1][0],
     }
+    if file == "max_pool2d_grad":  # places may be anywhere, and count within their windows alone
+        places = np.random.default_rng(1).integers(0, shape[2] * shape[3], places.shape, np.int32)
+        inside = np.ones(places.shape, bool)
+        for axis, at in enumerate(np.divmod(places, shape[3])):
+            first = np.arange(places.shape[2 + axis]) * stride[axis] - padding[axis][0]
+            first = first[:, None] if axis == 0 else first
+            inside &= (at >= first) & (at < first + kernel[axis])
     for include in (True, False) if file.startswith("avg") else (True,):
         constants = window_of(kernel, stride, INCLUDE_PAD=include)
         if file == "max_pool2d":
@@ -197,7 +206,7 @@ def test_pools_fold_their_windows_and_spread_them_again(file: str, row: Any, gpu
                 constants=constants,
                 sizes={**sizes, "items": x.size},
             )
-            want = reference.max_pool2d_grad(g, places, shape=shape, **options)
+            want = reference.max_pool2d_grad(g * inside, places, shape=shape, **options)
         elif file == "avg_pool2d":
             out = run(
                 gpu,
