@@ -17,13 +17,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from tests.equivalent_mutants import declared
 from tests.mutant_trial import BACKEND, Job, Result, Worker
 from tests.mutants import Mutant, mutants
 from wgpu_nn.kernels.source import folder, parts
 from wgpu_nn.wgsl.tokens import line
 
-# Faults that change nothing that a kernel computes: file, the line with the fault in it, and why.
-EQUIVALENT: dict[tuple[str, str], str] = {}
 HANG = 60.0  # seconds that a fault may take
 
 
@@ -93,7 +92,7 @@ def drawn(bodies: Iterable[str], sample: int, seed: int) -> list[tuple[Mutant, s
         file, text = path.relative_to(folder()).as_posix(), path.read_text(encoding="utf-8")
         if bodies and path.stem not in bodies and file not in bodies:
             continue
-        found = [m for m in mutants(file, text) if (file, m.shown(text)) not in EQUIVALENT]
+        found = [m for m in mutants(file, text) if not declared(file, m.shown(text))]
         random.Random(f"{seed} {file}").shuffle(found)
         rows.append([(m, text) for m in found[: sample or None]])
     longest = max(map(len, rows), default=0)

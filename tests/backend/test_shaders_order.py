@@ -120,18 +120,20 @@ def test_the_digits_of_parts_are_counted(file: str, gpu: Gpu) -> None:
 @pytest.mark.parametrize("values", [1 << 32, 2])
 @pytest.mark.parametrize("file", ["radix_move", "radix_move_tile"])
 def test_keys_move_in_order_to_where_their_digit_belongs(file: str, values: int, gpu: Gpu) -> None:
-    x, places = words_of(2, 256, below=values), words_of(2, 256, seed=1)
-    sizes, constants, length, groups = {"rows": 2, "parts": 4}, {"WORKGROUP": 8, "BITS": 4}, 256, 8
-    if file == "radix_move":
-        constants["WORKGROUP"], length, groups = 2, 214, 4
-        sizes |= {"part": 64, "length": length, "pitch": 256}
+    sizes, constants, length, pitch, groups = {"rows": 2, "parts": 4}, {"WORKGROUP": 8, "BITS": 4}, 256, 256, 8
+    tile = file == "radix_move_tile"
+    if not tile:
+        constants["WORKGROUP"], length, pitch, groups = 2, 214, 280, 4
+        sizes |= {"part": 64, "length": length, "pitch": pitch}
+    x, places = words_of(2, pitch, below=values), words_of(2, pitch, seed=1)
     digits = x[:, :length] % 16
-    ranges = [slice(k, min(k + 64, length)) for k in range(0, length, 64)]
-    counts = np.array([[np.bincount(row[r], minlength=16) for r in ranges] for row in digits])  # row, part, digit
-    ends = np.cumsum(counts.transpose(0, 2, 1).reshape(2, 64), axis=1).astype(np.uint32)
-    element = "vec4<u32>" if file == "radix_move_tile" else "u32"
+    parts = np.arange(length) // 64
+    counts = np.array([[np.bincount(row[parts == p], minlength=16) for p in range(4)] for row in digits])
+    # Digit by digit, and part by part; where keys are moved one by one there may be gaps in between.
+    ends = np.cumsum((counts + (not tile)).transpose(0, 2, 1).reshape(2, 64), axis=1).astype(np.uint32)
+    element = "vec4<u32>" if tile else "u32"
     buffers: dict[str, np.ndarray | Out] = {"keys": x, "from_places": places, "ends": ends}
-    buffers |= {name: Out((2, 256), np.uint32) for name in ("moved", "places")}
+    buffers |= {name: Out((2, pitch), np.uint32) for name in ("moved", "places")}
     moved, found = run(
         gpu,
         file,
@@ -142,17 +144,17 @@ def test_keys_move_in_order_to_where_their_digit_belongs(file: str, values: int,
         text=f"fn carried(at: u32, place: u32) -> {element} {{ return from_places[at] + place; }}",
         elements={"keys": element, "from_places": element},
     )
-    order = np.argsort(digits, axis=1, kind="stable")
-    rotated, carried = (x >> 4) | (x << 28), places.copy()
     # What is carried is known by where it lies and by its place in the row, that of its vector in vectors of four.
-    carried += (
-        np.arange(256, dtype=np.uint32)
-        // (4 if file == "radix_move_tile" else 1)
-        * (4 if file == "radix_move_tile" else 1)
-    )
-    for got, want in ((moved, rotated), (found, carried)):
-        np.testing.assert_array_equal(got[:, :length], np.take_along_axis(want[:, :length], order, axis=1))
-        assert (got[:, length:] == np.uint32(2**32 - 77)).all()
+    carried = places + np.arange(pitch, dtype=np.uint32) // (4 if tile else 1) * (4 if tile else 1)
+    for got, given in ((moved, (x >> 4) | (x << 28)), (found, carried)):
+        want = np.full((2, pitch), 2**32 - 77, np.uint32)
+        for row in range(2):
+            to = np.concatenate([[0], ends[row]])[digits[row] * 4 + parts]
+            for r in range(length):
+                want[row, to[r] + np.count_nonzero((digits[row] == digits[row, r])[:r] & (parts == parts[r])[:r])] = (
+                    given[row, r]
+                )
+        np.testing.assert_array_equal(got, want)
 
 
 TRUTHS = "fn truth(j: u32) -> u32 { return source[1u + 2u * j]; }\n"  # every other one from the second on
