@@ -56,7 +56,12 @@ EQUIVALENT: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "lib/elementary.wgsl": {
+        "0 has been left out above": ("return select(select(t, -t, x <= 0.0), x, is_nan(x));",),
+        "both are a half of 1 for 0": ("let y = select(1.0 / (1.0 + e), e / (1.0 + e), x <= 0.0);",),
         "a number at the edge is as near from above as from below": ("let above = (word & 0x7fffffu) >= 0x3504f3u;",),
+    },
+    "max_pool2d.wgsl": {
+        "the first element of a window takes its place": ("var best = 1.0;", "var place = 1u;"),
     },
     "lib/float.wgsl": {
         _AT_ZERO: (
@@ -87,7 +92,14 @@ EQUIVALENT: dict[str, dict[str, tuple[str, ...]]] = {
         _HELD: _HELD_LINES,
         _FIRST: ("for (var k = 0u; k < width; k++) {",),
     },
-    "matmul_tile.wgsl": {_SHARED: ("if (SUMS && m + y == 1u) {",)},
+    "matmul_tile.wgsl": {
+        _SHARED: ("if (SUMS && m + y == 1u) {",),
+        "more teams write, each into its own part of memory, which nobody reads any more": (
+            "if (team >= half || team < 2u * half) {",
+            "if (team >= half && team <= 2u * half) {",
+            "if (team >= half && team < 3u * half) {",
+        ),
+    },
     "norm_rows_grad.wgsl": {_HELD: _HELD_LINES},
     "places_tile.wgsl": {_BANKS: ("return j + j / 31u;", "return j + j / 33u;")},
     "radix_count_tile.wgsl": {

@@ -52,7 +52,7 @@ def test_a_function_is_within_its_bound_by_itself(f: Function, gpu: Gpu) -> None
 # Zeros, ones, ties, the largest, infinities and NaN of both signs, each with each.
 AWKWARD = f32([0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5, -2.5, 3.0, -3.0, 7.0, np.inf, -np.inf, np.nan, -np.nan,
                1e-30, 3e38, -3e38, 5.75, 16777217.0])  # fmt: skip
-AWKWARD = np.append(AWKWARD, np.uint32([0x7F800001]).view(np.float32))  # NaN by its last bit alone
+AWKWARD = np.append(AWKWARD, np.array([0x7F800001], np.uint32).view(np.float32))  # NaN by its last bit alone
 LEFT, RIGHT = (x.ravel() for x in np.meshgrid(AWKWARD, AWKWARD))
 PAIRS: dict[str, Callable[..., Any]] = {
     "pow_full(x, y)": np.power,

@@ -85,8 +85,9 @@ def test_softmax_walks_rows(length: int, log: bool, gpu: Gpu) -> None:
 
 def softmax(gpu: Gpu, file: str, length: int, rows: int, groups: int, constants: dict[str, int | bool]) -> None:
     x = given(rows, length) * 4
-    # The largest element of a row, of which the exponential overflows, lies in another place of each.
-    x[range(rows), np.arange(rows) * (max(length // rows, 1) + 1) % length] = 100
+    # The two largest elements of a row, of which the exponentials overflow, lie in other places of each.
+    at = np.arange(rows) * (max(length // rows, 1) + 1) % length
+    x[range(rows), at], x[range(rows), (at + length // 2) % length] = 100, 99.5
     x[2, -1] = -np.inf
     text = (ROW if file == "softmax_held" else WALKED).replace("return vec4f()", "return vec4f(-infinity())")
     text = text.replace("select(0.0", "select(-infinity()")

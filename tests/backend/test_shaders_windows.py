@@ -150,7 +150,7 @@ def convolve(
         np.testing.assert_allclose(both[:, taps.size :], [s.sum(axis=(0, 2, 3)) for s in shares], rtol=1e-5, atol=2e-5)
         out = both[:, : taps.size].reshape(-1, *weight)
         want = [numpy_windows.weight_grad(x.astype(np.float64), s, shape=weight, **options) for s in shares]
-    np.testing.assert_allclose(out, np.stack(want), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(out, np.asarray(want), rtol=1e-5, atol=1e-4)
 
 
 POOLS = [
