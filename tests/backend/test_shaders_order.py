@@ -256,22 +256,30 @@ def test_sorted_senders_are_added_up_in_blocks_and_then_by_target(gpu: Gpu) -> N
 def test_whole_numbers_are_added_in_any_order(file: str, gpu: Gpu) -> None:
     # Of 4 targets, which are every other element from the second on; others than these are named as well.
     index, source = i32([1, -1, 1, 9, 0, 3, -5, 2**31 - 1, 4, 2, 7, 0]), i32([1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 11, 10])
+    # Each addition to a target counts as 100 more: those of a share are one, and a sum of 0 is none.
     text = """struct Place { index: u32, source: u32, out: u32 }
     fn locate(i: u32) -> Place { return Place(i, i, 1u); }
-    fn add(at: u32, value: i32) { atomicAdd(&out[at], value); }"""
-    if file == "scatter_count_tile":
+    fn add(at: u32, value: i32) { atomicAdd(&out[at], value + 100); }"""
+    share = 3 if file == "scatter_count_tile" else 1
+    if share > 1:
         text += """
         alias Word = i32;
         fn add_here(at: u32, value: i32) { atomicAdd(&sums[at], value); }
         fn number(sum: Word) -> i32 { return sum; }"""
-    more = {"share": 3} if file == "scatter_count_tile" else {}
     out = run(
         gpu,
         file,
         {"index": index, "source": source, "out": Out((11,), np.int32, "atomic<i32>")},
-        4 if more else 6,
-        constants={"WORKGROUP": 2, **({"LIMIT": 4} if more else {})},
-        sizes={"items": 12, "limit": 4, "axis_stride": 2, **more},
+        4 if share > 1 else 6,
+        constants={"WORKGROUP": 2, **({"LIMIT": 4} if share > 1 else {})},
+        sizes={"items": 12, "limit": 4, "axis_stride": 2, **({"share": share} if share > 1 else {})},
         text=text,
     )
-    assert out.tolist() == [-77, -77 + 15, -77, -77 + 4, -77, -77 + 1, -77, -77 + 8, -77, -77, -77]
+    want = np.full(11, -77)
+    for first in range(0, 12, share):
+        sums = np.zeros(4, int)
+        for named, value in zip(index[first : first + share], source[first : first + share], strict=True):
+            if -4 <= named < 4:
+                sums[named] += value
+        want[1:9:2] += sums + 100 * (sums != 0)
+    np.testing.assert_array_equal(out, want)
