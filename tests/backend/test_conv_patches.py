@@ -157,7 +157,7 @@ def test_captured_steps_choose_a_patch_that_fits_and_eager_ones_few_that_serve_a
     sizes = [(side, images) for side in (8, 13, 26, 100) for images in (1, 64)]
     assert {choose_patch(windows(*size), tuned=False) for size in sizes} == {Patch((4, 4), 8)}
     assert choose_patch(windows(26, group_out=4), tuned=False) == Patch((4, 4), 4)
-    assert choose_patch(windows(1), tuned=True) is None, "an image of one pixel has no neighbours to share with"
+    assert choose_patch(windows(1, images=4096), tuned=True) is None, "an image of one pixel has no neighbours to share with"
     assert choose_patch(windows(26, kernel=33), tuned=True) is None, "a text is not unrolled without bounds"
     alone = choose_patch(windows(26, images=1), tuned=True)
     assert alone is not None and math.prod(alone.size) < math.prod(whole.size), "one image is work for all cores"
