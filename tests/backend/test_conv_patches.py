@@ -84,7 +84,6 @@ def test_a_patch_sums_over_its_windows(name: str, gpu_device: Device, trust: str
     out_shape = (x_shape[0], w_shape[0], *counts(x_shape[2:], w_shape[2:], options))
     key, sizes, grid = planned(name)
     constants: dict[str, int | bool] = {f"KERNEL_{a}": k for a, k in zip("HW", w_shape[2:], strict=True)}
-    constants |= {f"STRIDE_{a}": k for a, k in zip("HW", options["stride"], strict=True)}
     text = f"{_WEIGHT}\nfn initial(o: u32) -> f32 {{ return bias[o]; }}"
     buffers: Any = {"source": x, "weight": w, "bias": bias, "out": Out(out_shape)}
     got = run(
@@ -99,7 +98,7 @@ def test_a_patch_sums_over_its_windows(name: str, gpu_device: Device, trust: str
 def test_a_patch_asks_its_header_for_just_what_it_uses(name: str) -> None:
     key, sizes, _ = planned(name)
     asked, code = needs(WRITER, patch_body(key)), code_of(patch_body(key))
-    functions = {"weight_row", "weight_tap", "initial", "finish", "STRIDE_H", "STRIDE_W"}
+    functions = {"weight_row", "weight_tap", "initial", "finish"}
     assert set(asked) == {*sizes, *functions} and len(asked) == len(set(asked))
     assert all(re.search(rf"\b{name}\b", code) for name in asked) and len(sizes) <= PARAMS_WORDS
 
@@ -112,7 +111,13 @@ def test_planned_convolutions_and_input_gradients_agree_with_float64(
     x_shape, w_shape, more, patch = ROWS[name]
     options = window(2, **more)
     seen: list[Any] = []
-    monkeypatch.setattr(conv, "choose_patch", lambda *of: seen.append(of) or patch)
+
+    def choose(windows: Windows, tuned: bool) -> Patch:
+        seen.append(windows)
+        steps = windows.stride if windows.turned else (1, 1)
+        return patch._replace(size=tuple(-(-n // s) * s for n, s in zip(patch.size, steps, strict=True)))  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(conv, "choose_patch", choose)
     monkeypatch.setattr(conv, "few", lambda *of: False)
     eager = Device.of(Wgpu(gpu_device.gpu, Target(software=True, invocations=256, storage=16384)))
     x, w, bias = given(x_shape, 0), given(w_shape, 1), given(w_shape[:1], 2)
@@ -127,7 +132,9 @@ def test_planned_convolutions_and_input_gradients_agree_with_float64(
     for device in (gpu_variants["software"], eager):
         for got, good in zip(results(device), want, strict=True):
             np.testing.assert_allclose(got, good, 1e-5, 1e-5 * max(1.0, float(np.abs(good).max())))
-    assert seen
+    # Neither with a stride nor with more padding than that is the input gradient a convolution.
+    gathers = options["stride"] != (1, 1) or name == "padding wider than the window"
+    assert {w.turned for w in seen} == {False, gathers}
 
 
 def test_padding_is_zero_beside_what_is_not_finite(
@@ -157,7 +164,9 @@ def test_captured_steps_choose_a_patch_that_fits_and_eager_ones_few_that_serve_a
     sizes = [(side, images) for side in (8, 13, 26, 100) for images in (1, 64)]
     assert {choose_patch(windows(*size), tuned=False) for size in sizes} == {Patch((4, 4), 8)}
     assert choose_patch(windows(26, group_out=4), tuned=False) == Patch((4, 4), 4)
-    assert choose_patch(windows(1, images=4096), tuned=True) is None, "an image of one pixel has no neighbours to share with"
+    assert choose_patch(windows(1, images=4096), tuned=True) is None, (
+        "an image of one pixel has no neighbours to share with"
+    )
     assert choose_patch(windows(26, kernel=33), tuned=True) is None, "a text is not unrolled without bounds"
     alone = choose_patch(windows(26, images=1), tuned=True)
     assert alone is not None and math.prod(alone.size) < math.prod(whole.size), "one image is work for all cores"

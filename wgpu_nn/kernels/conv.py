@@ -79,6 +79,11 @@ _FLIPPED = """fn weight_row(o: u32) -> u32 {
 fn weight_tap(c: u32, ky: u32, kx: u32) -> u32 {
     return ((c * group_out() + 1u) * KERNEL_H - 1u - ky) * KERNEL_W + KERNEL_W - 1u - kx;
 }"""
+# The roles of channels are exchanged alone.
+_EXCHANGED = """fn weight_row(o: u32) -> u32 {
+    return (o / group_out() * group_in() * group_out() + o % group_out()) * KERNEL_H * KERNEL_W;
+}
+fn weight_tap(c: u32, ky: u32, kx: u32) -> u32 { return (c * group_out() * KERNEL_H + ky) * KERNEL_W + kx; }"""
 
 
 @functools.cache
@@ -362,6 +367,14 @@ def run_input_grad(
             turned = {**attrs, "padding": (pads[0], pads[1])}
             _forward(site, g, w, [], out, turned, flipped=True, finish=finish)
             return
+    windows = Windows(
+        kernel, stride, dilation, out.shape[0], (out.shape[2], out.shape[3]), out.shape[1] // groups, groups, True
+    )
+    patch = choose_patch(windows, site.tuned) if site.target.software else None
+    if patch is not None:
+        texts = (constants(_window(w, attrs, 1)), _EXCHANGED)
+        run_patches(site, patch, g, w, [], out, attrs, texts, finish, turned=True)
+        return
     if deep(site, out, groups):
         one = {"stride": (1, *stride), "padding": ((0, 0), *padding), "dilation": (1, *dilation), "groups": groups}
         run_input_grad3d(site, op, [as_volume(g), as_volume(w)], one, as_volume(out), finish)
