@@ -22,12 +22,11 @@ WORKGROUP = 16  # two vectors of 8: few, so that a small image is work for every
 LOAD = 12  # multiply-adds that take as long as loading one number, by llvmpipe
 ENOUGH = 256  # invocations below which cores may be idle
 PIXELS = 32  # most of a patch: beyond, little is saved
-UNROLLED = 1024  # most multiply-adds of four numbers in a text, which bounds the time to compile it
-LANES = "xyzw"
+UNROLLED = 784  # most multiply-adds of four numbers in a text, which bounds the time to compile it
 
 
 class Patch(NamedTuple):
-    """The shape of one invocation's work: ``size`` (rows, columns) pixels times ``outputs`` (a multiple of 4) channels."""
+    """The shape of one invocation's work: ``size`` (rows, columns) pixels times ``outputs`` (4 or 8) channels."""
 
     size: Pair
     outputs: int
@@ -127,17 +126,20 @@ def _channel(key: PatchKey) -> Iterator[str]:
 
 
 def _stores(key: PatchKey) -> Iterator[str]:
-    """Yield the stores, under conditions of which a captured step knows those that always hold."""
+    """Yield the stores, one output channel after the other: all of them side by side would take longer to compile than the
+    sums. A captured step knows the conditions that always hold."""
     (rows, columns), outputs = key.patch
     whole_y, whole_x = ("", "") if key.turned else (f"out_h() % {rows}u == 0u || ", f"out_w() % {columns}u == 0u || ")
+    yield f"for (var n = 0u; n < {outputs}u && o + n <= o_last; n++) {{"
     for p in range(rows):
         for i in range(columns):
-            yield f"if (({whole_y}row + {p}u < out_h()) && ({whole_x}column + {i}u < out_w())) {{"
-            yield f"    let start = to + {p}u * out_w() + {i}u;"
-            for n in range(outputs):
-                put = f"out[start + {n}u * plane] = finish(start + {n}u * plane, c{p}_{i}_{n // 4}.{LANES[n % 4]});"
-                yield f"    if (group_out() % {outputs}u == 0u || o + {n}u <= o_last) {{ {put} }}"
-            yield "}"
+            value = f"select(c{p}_{i}_0, c{p}_{i}_1, n >= 4u)[n % 4u]" if outputs == 8 else f"c{p}_{i}_0[n]"
+            yield f"    if (({whole_y}row + {p}u < out_h()) && ({whole_x}column + {i}u < out_w())) {{"
+            yield f"        let at = to + {p}u * out_w() + {i}u;"
+            yield f"        out[at] = finish(at, {value});"
+            yield "    }"
+    yield "    to += out_h() * out_w();"
+    yield "}"
 
 
 def _origin(key: PatchKey) -> list[str]:
@@ -208,8 +210,7 @@ def patch_body(key: PatchKey) -> str:
         *(f"        {line}" for line in _channel(key)),
         "        channel += height() * width();",
         "    }",
-        "    let plane = out_h() * out_w();",
-        "    let to = (image * out_channels() + o) * plane + row * out_w() + column;",
+        "    var to = ((image * out_channels() + o) * out_h() + row) * out_w() + column;",
         *(f"    {line}" for line in _stores(key)),
         "}",
     ]
@@ -313,7 +314,7 @@ def run_patches(
     groups, stride = attrs["groups"], attrs["stride"]
     (top, bottom), (left, right) = attrs["padding"]
     (n, c, height, width), (o, oh, ow) = x.shape, out.shape[1:]
-    check_turns(site, "conv2d", c // groups)
+    check_turns(site, "conv2d", c // groups + 8)
     shifts = (top % stride[0], left % stride[1]) if turned else ()
     high, wide = (-(-(a + b) // size) for a, b, size in zip((oh, ow), shifts or (0, 0), patch.size, strict=True))
     group_blocks = -(-(o // groups) // patch.outputs)
