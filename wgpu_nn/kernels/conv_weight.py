@@ -15,6 +15,7 @@ from wgpu_nn.kernels.map import dense, run_map
 from wgpu_nn.kernels.plan import MOST_TURNS, Candidate, Input, Site, Task, View, Words, grid
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.weight_run import WeightRun, choose_run, run_weight_runs
 from wgpu_nn.kernels.weight_tile import fits, run_weight_tiles
 from wgpu_nn.kernels.winograd import run_winograd_weight, suits
 from wgpu_nn.shape import Shape, row_major, size
@@ -136,6 +137,7 @@ def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
     """Return what the rules say, and behind it, for captured steps, what else may be as good; by name."""
     ways: dict[str, Way] = {}
     few = task.shape[0] // task.attrs["groups"] <= FEW
+    run = _run(site, task) if site.target.software and not few else None
     sliced = None if few else weight_slices(site, task.convolution)
     if suits(site, task.x, task.g, task.shape[2:], task.attrs):
         ways["winograd"] = _winograd
@@ -145,6 +147,8 @@ def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
         ways[_name(sliced)] = functools.partial(_blocks, sliced=sliced)
     elif fits(site.target):
         ways["weight tiles"] = _register_tiles
+    elif run is not None:
+        ways[f"runs of {run.run} x {run.inputs} x {run.outputs}"] = functools.partial(_runs, run=run)
     else:
         ways["tiles over 1"] = functools.partial(_tiles, share=1.0)
     if site.tuned:
@@ -175,6 +179,20 @@ def _filters(site: Site, task: _Gradient) -> None:
 def _register_tiles(site: Site, task: _Gradient) -> None:
     both = task.whole if task.sums else None
     run_weight_tiles(site, task.x, task.g, task.parts[0], task.attrs, both, bias_place(task.shape))
+
+
+def _run(site: Site, task: _Gradient) -> WeightRun | None:
+    """Return the runs that suit a gradient on a software adapter, if any do."""
+    window, wide = task.window, task.g.shape[3]
+    group = task.shape[1], task.shape[0] // task.attrs["groups"]
+    # Rows whose length is known, and that are not cut into parts.
+    length = wide if site.tuned and wide <= PART else None
+    return choose_run(window.kernel, window.stride, window.dilation, group, window.padded, task.sums, length)
+
+
+def _runs(site: Site, task: _Gradient, run: WeightRun) -> None:
+    sums_start = bias_place(task.shape) if task.sums else None
+    run_weight_runs(site, run, task.x, task.g, task.whole, task.attrs, sums_start)
 
 
 def _blocks(site: Site, task: _Gradient, sliced: Sliced) -> None:
