@@ -45,7 +45,7 @@ def window_of(
 
 
 @pytest.mark.parametrize("row", WINDOWS, ids=["groups", "padded", "upright", "flat"])
-@pytest.mark.parametrize("file", ["conv2d", "conv2d_pixel", "conv2d_input_grad", "conv2d_weight_grad"])
+@pytest.mark.parametrize("file", ["conv2d", "conv2d_pixel", "conv2d_input_grad"])
 def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> None:
     shape, weight, stride, padding, dilation, groups = row
     (n, c, h, w), (o, ci, kh, kw) = shape, weight
@@ -77,7 +77,7 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
             text=text,
         )
         want = numpy_windows.convolution(x.astype(np.float64), taps, bias, **options)
-    elif file == "conv2d_input_grad":
+    else:
         out = run(
             gpu,
             file,
@@ -87,33 +87,6 @@ def test_convolutions_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> N
             sizes={**sizes, "items": x.size},
         )
         want = numpy_windows.input_grad(g.astype(np.float64), taps, shape=shape, **options)
-    else:
-        columns = ci * kh * kw
-        parts = 2  # of a row
-        rows, per_slice = n * oh * parts, 3
-        slices = -(-rows // per_slice)
-        tiles = -(-columns // 8) * blocks * groups
-        more = {
-            "items": slices * tiles,
-            "parts_per_slice": per_slice,
-            "parts": rows,
-            "parts_per_row": parts,
-            "part_size": -(-ow // parts),
-            "columns": columns,
-            "column_blocks": -(-columns // 8),
-            "slice_size": taps.size,
-            "sums_start": 0,
-            "slices": slices,
-        }
-        out = run(
-            gpu,
-            file,
-            {"source": x, "grad": g, "out": Out((slices, *weight))},
-            (9, 3, 1),
-            constants=constants,
-            sizes={**sizes, **more},
-        ).sum(axis=0)
-        want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5)
 
 

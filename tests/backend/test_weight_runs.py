@@ -34,6 +34,10 @@ ROWS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "strides beyond the window": ((2, 3, 17, 15), (8, 3, 2, 2), {"stride": (4, 3)}),
     "groups of outputs that a block does not divide": ((2, 6, 7, 8), (22, 3, 3, 3), {"groups": 2}),
     "1 x 1, several channels an invocation": ((5, 11, 5, 6), (9, 11, 1, 1), {}),
+    "9 x 10 in parts of rows, dilated": (
+        (2, 3, 19, 16), (5, 3, 9, 10), {"dilation": (2, 1), "stride": (1, 2), "padding": ((1, 0), (0, 2))},
+    ),
+    "2 x 81 in parts of both": ((1, 2, 3, 85), (4, 2, 2, 81), {}),
     "7 x 6, four outputs": ((2, 2, 8, 9), (8, 2, 7, 6), {"padding": ((1, 1), (0, 0))}),
 }  # fmt: skip
 
@@ -128,17 +132,17 @@ def test_a_nan_at_a_rows_end_reaches_only_the_weights_that_see_it(
 
 
 def test_captured_steps_choose_runs_that_make_up_rows_and_eager_ones_one_that_serves_all() -> None:
-    def chosen(part: int | None, side: int = 3, group: tuple[int, int] = (8, 16)) -> WeightRun | None:
-        return choose_run((side, side), (1, 1), (1, 1), group, False, True, part)
+    def chosen(row: int | None, kernel: tuple[int, int] = (3, 3), group: tuple[int, int] = (8, 16)) -> WeightRun:
+        return choose_run(kernel, (1, 1), (1, 1), group, False, True, row)
 
-    runs = [chosen(part) for part in (24, 26, 27, 25, None)]
-    assert [(r.run, r.exact) for r in runs if r] == [
-        (4, True),
-        (2, True),
-        (3, True),
-        (RUNS[0], False),
-        (RUNS[0], False),
+    runs = [chosen(row) for row in (24, 26, 27, 23, None)]
+    assert [(r.run, r.exact) for r in runs] == [(4, True), (2, True), (3, True), (RUNS[0], False), (RUNS[0], False)]
+    assert all(r.inputs == 4 and r.outputs == 8 and not r.split for r in runs)
+    assert chosen(26, group=(5, 4)) == WeightRun((3, 3), (1, 1), (1, 1), (3, 3), 5, 4, 2, True, False, True)
+    large = [chosen(26, kernel) for kernel in ((8, 8), (9, 10), (2, 81))]
+    assert [(r.part, r.parts, r.outputs, r.inputs) for r in large] == [
+        ((8, 8), (1, 1), 4, 1),
+        ((5, 10), (2, 1), 4, 1),
+        ((1, 41), (2, 2), 4, 1),
     ]
-    assert all(r and r.inputs == 4 and r.outputs == 8 for r in runs)
-    assert chosen(26, group=(5, 4)) == WeightRun((3, 3), (1, 1), (1, 1), 5, 4, 2, True, False, True)
-    assert chosen(26, side=8) is not None and chosen(26, side=9) is None and 9 * 9 * 4 > SUMS >= 8 * 8 * 4
+    assert all(r.part[0] * r.part[1] * r.outputs <= SUMS for r in large)

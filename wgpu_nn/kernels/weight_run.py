@@ -1,5 +1,5 @@
 """Writes and plans weight gradients of 2-d convolutions on software adapters: an invocation keeps the sums of some input
-channels x all weights of a window x some output channels, and walks over runs of the batch's pixels.
+channels x the weights of a window x some output channels, and walks over runs of the batch's pixels.
 
 The text is unrolled by hand, for the reasons that conv_patch.py has; a run is what a loop's turn adds to each sum, as
 carrying the sums from turn to turn costs as well.
@@ -22,26 +22,38 @@ Pair = tuple[int, int]
 WRITER = "wgpu_nn/kernels/weight_run.py"
 SUMS = 320  # most of an invocation; more take longer to compile, and save little
 CHANNELS = 8  # most input channels of an invocation
-RUNS = (4, 2, 3)  # pixels of a run, the best first; longer ones were no faster, single pixels slower by a quarter
+RUNS = (4, 2, 3, 5, 7)  # pixels of a run, the best first; longer ones were no faster, single pixels slower by a quarter
 SPREAD = 1024  # invocations that the work is spread over
 
 
 class WeightRun(NamedTuple):
     """What an invocation computes. Sizes are not among it, so that a new batch or image size compiles nothing.
 
-    ``inputs`` and ``outputs`` (4 or 8) are channels; ``exact`` runs make up rows, which then have no end to be walked by
+    ``part`` is how much of the window it is, all but for large ones, ``inputs`` and ``outputs`` (4 or 8) are channels;
+    ``exact`` runs make up rows, which then have no end to be walked by
     single pixels; ``sums``: also add up the gradient itself, which is that of the bias.
     """
 
     kernel: Pair
     stride: Pair
     dilation: Pair
+    part: Pair
     inputs: int
     outputs: int
     run: int
     exact: bool
     padded: bool
     sums: bool
+
+    @property
+    def parts(self) -> Pair:
+        """The number of parts that make up the window."""
+        return -(-self.kernel[0] // self.part[0]), -(-self.kernel[1] // self.part[1])
+
+    @property
+    def split(self) -> bool:
+        """Whether there are several parts."""
+        return self.parts != (1, 1)
 
 
 _WORDS = (
@@ -53,13 +65,14 @@ _WORDS = (
 
 def _columns(run: WeightRun, pixels: int) -> list[int]:
     """Return which columns of the input the windows of so many pixels see, from the first one on."""
-    return sorted({p * run.stride[1] + k * run.dilation[1] for p in range(pixels) for k in range(run.kernel[1])})
+    return sorted({p * run.stride[1] + k * run.dilation[1] for p in range(pixels) for k in range(run.part[1])})
 
 
 def _turn(run: WeightRun, pixels: int) -> Iterator[str]:
     """Yield the lines that add the products of so many pixels from ``ox`` on."""
-    quads, (taps_y, taps_x) = range(run.outputs // 4), run.kernel
-    yield f"let x = ox * {run.stride[1]}u - pad_left();"
+    quads, (taps_y, taps_x) = range(run.outputs // 4), run.part
+    aside = f" + tap_x * {run.dilation[1]}u" if run.split else ""
+    yield f"let x = ox * {run.stride[1]}u{aside} - pad_left();"
     for p in range(pixels):
         for q in quads:
             yield f"let d{p}_{q} = vec4f({', '.join(f'grad[from_g + ox + {p}u + g{4 * q + n}]' for n in range(4))});"
@@ -90,24 +103,37 @@ def _stores(run: WeightRun) -> Iterator[str]:
         return f"select({name}_0, {name}_1, n >= 4u)[n % 4u]" if run.outputs == 8 else f"{name}_0[n]"
 
     yield f"for (var n = 0u; n < {run.outputs}u && o + n <= o_last; n++) {{"
-    yield f"    let to = slice * slice_size() + ((o + n) * group_in() + c) * {taps}u;"
+    place = f" + tap_y * {run.kernel[1]}u + tap_x" if run.split else ""
+    yield f"    let to = slice * slice_size() + ((o + n) * group_in() + c) * {taps}u{place};"
     for c in range(run.inputs):
         yield f"    if (c + {c}u < group_in()) {{"
-        for k in range(taps):
-            yield f"        out[to + {c * taps + k}u] = {value(f'w{c}_{k}')};"
+        for k in range(run.part[0]):
+            for j in range(run.part[1]):
+                inside = (
+                    f"if (tap_y + {k}u < {run.kernel[0]}u && tap_x + {j}u < {run.kernel[1]}u) " if run.split else ""
+                )
+                put = f"out[to + {c * taps + k * run.kernel[1] + j}u] = {value(f'w{c}_{k * run.part[1] + j}')};"
+                yield f"        {inside}{{ {put} }}" if inside else f"        {put}"
         yield "    }"
     if run.sums:
         total = "select(total0, total1, n >= 4u)[n % 4u]" if run.outputs == 8 else "total0[n]"
-        yield f"    if (c == 0u) {{ out[slice * slice_size() + sums_start() + o + n] = {total}; }}"
+        first = "c + tap_y + tap_x == 0u" if run.split else "c == 0u"
+        yield f"    if ({first}) {{ out[slice * slice_size() + sums_start() + o + n] = {total}; }}"
     yield "}"
 
 
 @functools.cache
 def weight_run_body(run: WeightRun) -> str:
     """Return the text of a body that computes one invocation's share."""
-    taps_y, taps = run.kernel[0], run.kernel[0] * run.kernel[1]
+    taps, (parts_y, parts_x) = run.part[0] * run.part[1], run.parts
     quads = range(run.outputs // 4)
-    rows = range(taps_y)
+    rows = range(run.part[0])
+    split = [
+        f"    let tap_y = item % {parts_y * parts_x}u / {parts_x}u * {run.part[0]}u;",
+        f"    let tap_x = item % {parts_x}u * {run.part[1]}u;",
+        f"    let tile = item % tiles() / {parts_y * parts_x}u;",
+    ]
+    below = f" + tap_y * {run.dilation[0]}u" if run.split else ""
     lines = [
         f"// One invocation computes the gradients of {taps} weights of {run.inputs} input x {run.outputs} output channels",
         "// over one slice of the batch's rows, long ones cut into parts; slices are summed later, in order.",
@@ -126,8 +152,9 @@ def weight_run_body(run: WeightRun) -> str:
         "        return;",
         "    }",
         "    let slice = item / tiles();",
-        "    let block = item % tiles() / channel_blocks();",
-        f"    let c = item % channel_blocks() * {run.inputs}u;",
+        *(split if run.split else ["    let tile = item % tiles();"]),
+        "    let block = tile / channel_blocks();",
+        f"    let c = tile % channel_blocks() * {run.inputs}u;",
         "    let in_group = block / group_blocks();",
         f"    let o = in_group * group_out() + block % group_blocks() * {run.outputs}u;",
         "    let o_last = (in_group + 1u) * group_out() - 1u;",
@@ -151,8 +178,8 @@ def weight_run_body(run: WeightRun) -> str:
         "        let image = row / out_h();",
         "        let from_g = image * out_channels() * plane + row % out_h() * out_w();",
         "        let from_x = image * in_channels() * height() * width();",
-        "        // What lies in the padding is read from the image's edge, and counts as 0.",
-        f"        let y = row % out_h() * {run.stride[0]}u - pad_top();",
+        "        // What lies outside of the image is read from its edge; in the padding, it counts as 0.",
+        f"        let y = row % out_h() * {run.stride[0]}u{below} - pad_top();",
         *(f"        let y{k} = from_x + min(y + {k * run.dilation[0]}u, height() - 1u) * width();" for k in rows),
         *(f"        let in_y{k} = y + {k * run.dilation[0]}u < height();" for k in rows if run.padded),
         "        var ox = first;",
@@ -174,20 +201,23 @@ def weight_run_kernel(run: WeightRun, values: Words | None) -> Kernel:
     return assemble(name, WRITER, header, "rrw", values is None, weight_run_body(run))
 
 
+def _even(count: int, most: int) -> int:
+    """Return the size of the fewest parts of at most ``most`` that make up ``count``, the last one as full as can be."""
+    return -(-count // -(-count // most))
+
+
 def choose_run(
-    kernel: Pair, stride: Pair, dilation: Pair, group: Pair, padded: bool, sums: bool, part: int | None
-) -> WeightRun | None:
-    """Return what suits a group of (input, output) channels, and rows in parts of ``part`` pixels, or of any if that is
-    None; None for windows of so many weights that there is no room for their sums."""
+    kernel: Pair, stride: Pair, dilation: Pair, group: Pair, padded: bool, sums: bool, row: int | None
+) -> WeightRun:
+    """Return what suits a group of (input, output) channels, and rows of ``row`` pixels, or of any if that is None."""
     taps = kernel[0] * kernel[1]
     outputs = 8 if group[1] > 4 and taps * 8 <= SUMS else 4
-    most = min(SUMS // (taps * outputs), CHANNELS, group[0])
-    if most == 0:
-        return None
-    inputs = -(-group[0] // -(-group[0] // most))  # as even as can be
-    whole = [n for n in RUNS if part and part % n == 0]
+    across = _even(kernel[1], SUMS // outputs)
+    down = _even(kernel[0], SUMS // (outputs * across)) if across == kernel[1] else 1
+    inputs = _even(group[0], min(SUMS // (outputs * taps), CHANNELS)) if (down, across) == kernel else 1
+    whole = [n for n in RUNS if row and row % n == 0]
     run = whole[0] if whole else RUNS[0]
-    return WeightRun(kernel, stride, dilation, inputs, outputs, run, bool(whole), padded, sums)
+    return WeightRun(kernel, stride, dilation, (down, across), inputs, outputs, run, bool(whole), padded, sums)
 
 
 def run_weight_runs(
@@ -202,7 +232,7 @@ def run_weight_runs(
     (n, c, height, width), (o, oh, ow) = x.shape, g.shape[1:]
     into, group_out = c // groups, o // groups
     channel_blocks, group_blocks = -(-into // run.inputs), -(-group_out // run.outputs)
-    tiles = channel_blocks * group_blocks * groups
+    tiles = channel_blocks * group_blocks * groups * run.parts[0] * run.parts[1]
     # Slices are of parts of rows; their number depends on the shape alone.
     per_row = -(-ow // PART)
     part = -(-ow // per_row)
