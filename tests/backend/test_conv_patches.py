@@ -170,3 +170,14 @@ def test_captured_steps_choose_a_patch_that_fits_and_eager_ones_few_that_serve_a
     assert choose_patch(windows(26, kernel=33), tuned=True) is None, "a text is not unrolled without bounds"
     alone = choose_patch(windows(26, images=1), tuned=True)
     assert alone is not None and math.prod(alone.size) < math.prod(whole.size), "one image is work for all cores"
+
+
+def test_patches_of_input_gradients_are_made_of_whole_strides() -> None:
+    def sizes(stride: int) -> list[tuple[int, int] | None]:
+        windows = Windows((3, 3), (stride, stride), (1, 1), 64, (57, 57), 16, 1, turned=True)
+        return [patch and patch.size for patch in (choose_patch(windows, tuned) for tuned in (False, True))]
+
+    assert [sizes(n)[0] for n in (1, 2, 3, 5)] == [(4, 4), (4, 4), (3, 3), (5, 5)]
+    for stride in (2, 3, 5):
+        assert all(size and size[0] % stride == size[1] % stride == 0 for size in sizes(stride))
+    assert sizes(6) == [None, None], "a patch would be too large to unroll"

@@ -1,4 +1,4 @@
-"""Plans 2-d convolution and the gradient of its input: direct, in strips, or as block products."""
+"""Plans 2-d convolution and the gradient of its input: direct, in strips, by patches or runs, or as block products."""
 
 from __future__ import annotations
 

@@ -271,7 +271,8 @@ def _sizes(windows: Windows, tuned: bool) -> list[Pair]:
     (high, wide), (down, across) = windows.output, windows.stride if windows.turned else (1, 1)
     if not tuned:
         size = (4, 4) if min(high, wide) > 1 else (16, 1) if wide == 1 else (1, 16)
-        return [(-(-size[0] // down) * down, -(-size[1] // across) * across)]
+        rows, columns = (max(n // step, 1) * step for n, step in zip(size, (down, across), strict=True))
+        return [(rows, columns)] if rows * columns <= PIXELS else []
     # Of two that are as good, the taller one: what is held of a row of inputs then fits into registers.
     heights = range(-(-min(high, PIXELS) // down) * down, 0, -down)
     return [(y, x) for y in heights for x in range(across, min(wide + across - 1, PIXELS // y) + 1, across)]
