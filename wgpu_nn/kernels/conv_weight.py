@@ -102,14 +102,15 @@ def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
     elif fits(site.target):
         ways["weight tiles"] = _register_tiles
     else:
-        ways["runs"] = _runs
+        ways["runs over 1"] = functools.partial(_runs, share=1.0)
     if site.tuned:
         for way in weight_ways(site, task.convolution):
             ways.setdefault(_name(way), functools.partial(_blocks, sliced=way))
         if fits(site.target):
             ways.setdefault("weight tiles", _register_tiles)
         else:
-            ways.setdefault("runs", _runs)
+            for share in (1, 0.5, 2):
+                ways.setdefault(f"runs over {share:g}", functools.partial(_runs, share=share))
     return ways
 
 
@@ -132,14 +133,15 @@ def _register_tiles(site: Site, task: _Gradient) -> None:
     run_weight_tiles(site, task.x, task.g, task.parts[0], task.attrs, both, bias_place(task.shape))
 
 
-def _runs(site: Site, task: _Gradient) -> None:
+def _runs(site: Site, task: _Gradient, share: float) -> None:
+    """Plan runs of pixels, spread over ``share`` of the usual number of invocations."""
     window, wide = task.window, task.g.shape[3]
     group = task.shape[1], task.shape[0] // task.attrs["groups"]
     # Rows whose length is known, and that are not cut into parts.
     row = wide if site.tuned and wide <= PART else None
     run = choose_run(window.kernel, window.stride, window.dilation, group, window.padded, task.sums, row)
     sums_start = bias_place(task.shape) if task.sums else None
-    run_weight_runs(site, run, task.x, task.g, task.whole, task.attrs, sums_start)
+    run_weight_runs(site, run, task.x, task.g, task.whole, task.attrs, sums_start, share)
 
 
 def _blocks(site: Site, task: _Gradient, sliced: Sliced) -> None:

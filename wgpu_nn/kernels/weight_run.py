@@ -23,7 +23,7 @@ WRITER = "wgpu_nn/kernels/weight_run.py"
 SUMS = 320  # most of an invocation; more take longer to compile, and save little
 CHANNELS = 8  # most input channels of an invocation
 RUNS = (4, 2, 3, 5, 7)  # pixels of a run, the best first; longer ones were no faster, single pixels slower by a quarter
-SPREAD = 1024  # invocations that the work is spread over
+SPREAD = 512  # invocations that the work is spread over: so many slices, at most, are added up by one launch
 
 
 class WeightRun(NamedTuple):
@@ -221,12 +221,19 @@ def choose_run(
 
 
 def run_weight_runs(
-    site: Site, run: WeightRun, x: View, g: View, whole: View, attrs: dict[str, Any], sums_start: int | None
+    site: Site,
+    run: WeightRun,
+    x: View,
+    g: View,
+    whole: View,
+    attrs: dict[str, Any],
+    sums_start: int | None,
+    share: float,
 ) -> None:
     """Plan the gradient of a weight, which ``whole`` begins with: slices of the batch's rows, then their sum in a fixed
     order; operands are contiguous, and none is empty.
 
-    The bias gradient goes to ``sums_start``, if that is given.
+    The bias gradient goes to ``sums_start``, if that is given; ``share`` is of the usual number of invocations.
     """
     pads, groups = attrs["padding"], attrs["groups"]
     (n, c, height, width), (o, oh, ow) = x.shape, g.shape[1:]
@@ -237,7 +244,7 @@ def run_weight_runs(
     per_row = -(-ow // PART)
     part = -(-ow // per_row)
     parts = n * oh * per_row
-    per_slice = -(-parts // min(parts, -(-SPREAD // tiles)))
+    per_slice = -(-parts // min(parts, -(-int(SPREAD * share) // tiles)))
     per_slice = min(per_slice, MOST_TURNS // (part // run.run + run.run + 2))
     slices = -(-parts // per_slice)
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype.wide)
