@@ -18,7 +18,7 @@ from wgpu_nn import Device, tensor
 from wgpu_nn.backends import numpy_windows
 from wgpu_nn.dtype import Float
 from wgpu_nn.gpu import PARAMS_WORDS, Gpu
-from wgpu_nn.kernels import Target, weight_tile
+from wgpu_nn.kernels import Target, weight_run, weight_tile
 from wgpu_nn.kernels.weight_tile import THREADS, WRITER, WeightTile, run_weight_tiles, weight_tile_body
 from wgpu_nn.ops import DEFAULT_DTYPES
 from wgpu_nn.shape import size
@@ -218,6 +218,6 @@ def test_adapters_with_too_little_do_without_workgroup_memory() -> None:
         texts[limits] = plans.launches[0][0].source
     assert texts == {
         (256, 16384): WRITER,
-        (64, 16384): "conv2d_weight_grad.wgsl",
-        (256, 8192): "conv2d_weight_grad.wgsl",
+        (64, 16384): weight_run.WRITER,
+        (256, 8192): weight_run.WRITER,
     }
