@@ -108,7 +108,7 @@ def test_a_tile_sums_over_its_slice(
     gpu: Gpu = gpu_device.gpu
     sizes = dict(zip(weight_tile._WORDS, words, strict=True))  # pyright: ignore[reportPrivateUsage]
     buffers = {"source": x, "grad": g, "out": Out((slices, per_slice))}
-    out = run(gpu, WRITER, buffers, grid, sizes=sizes, written=weight_tile_body(tile))
+    out = run(gpu, WRITER, buffers, math.prod(grid), sizes=sizes, written=weight_tile_body(tile))
     close(out[:, : size(shape)].sum(0).reshape(shape), exactly(x, g, shape, options))
     if sums:
         close(out[:, size(shape) :].sum(0), g.astype(np.float64).sum((0, 2, 3)))

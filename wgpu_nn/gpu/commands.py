@@ -17,6 +17,14 @@ Launch = tuple[Any, Any, int, Grid]  # pipeline, bind group, offset of the param
 Transfer = tuple[wgpu.GPUBuffer, int, wgpu.GPUBuffer, int, int]  # from where, to where, and how many bytes
 
 
+class Bound(NamedTuple):
+    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
+
+    launch: Launch
+    group: wgpu.GPUBindGroup
+    pipeline: wgpu.GPUComputePipeline
+
+
 class Prepared(NamedTuple):
     """A kernel that is compiled, and its workgroups: what remains to be said of a launch are its buffers and parameters."""
 
@@ -25,30 +33,6 @@ class Prepared(NamedTuple):
     grid: Grid
     layout: tuple[str, bool]  # the kernel's access, and whether it has parameters: what bind groups depend on
     generation: int
-
-
-Resource = tuple[wgpu.GPUBuffer, int, int]  # what is bound of a buffer: from where, and how many bytes
-
-
-def bind_group(
-    device: wgpu.GPUDevice, layout: wgpu.GPUBindGroupLayout, resources: Sequence[Resource]
-) -> wgpu.GPUBindGroup:
-    """Bind buffers, in order. wgpu-py's own way checks and copies a structure for each, and takes four times as long."""
-    entries = ffi.new("WGPUBindGroupEntry[]", len(resources))
-    for n, (buffer, offset, nbytes) in enumerate(resources):
-        entry = entries[n]
-        entry.binding, entry.buffer, entry.offset, entry.size = n, buffer._internal, offset, nbytes
-    described = ffi.new("WGPUBindGroupDescriptor *")
-    described.layout, described.entries, described.entryCount = layout._internal, entries, len(resources)
-    return GPUBindGroup("", libf.wgpuDeviceCreateBindGroup(device._internal, described), device)
-
-
-class Bound(NamedTuple):
-    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
-
-    launch: Launch
-    group: wgpu.GPUBindGroup
-    pipeline: wgpu.GPUComputePipeline
 
 
 class Replay(NamedTuple):
@@ -66,6 +50,22 @@ class Replay(NamedTuple):
     def of(cls, bound: list[Bound], alone: bool = False) -> Replay:
         """Return the replay of bound launches."""
         return cls([b.launch for b in bound], bound, alone)
+
+
+Resource = tuple[wgpu.GPUBuffer, int, int]  # what is bound of a buffer: from where, and how many bytes
+
+
+def bind_group(
+    device: wgpu.GPUDevice, layout: wgpu.GPUBindGroupLayout, resources: Sequence[Resource]
+) -> wgpu.GPUBindGroup:
+    """Bind buffers, in order. wgpu-py's own way checks and copies a structure for each, and takes four times as long."""
+    entries = ffi.new("WGPUBindGroupEntry[]", len(resources))
+    for n, (buffer, offset, nbytes) in enumerate(resources):
+        entry = entries[n]
+        entry.binding, entry.buffer, entry.offset, entry.size = n, buffer._internal, offset, nbytes
+    described = ffi.new("WGPUBindGroupDescriptor *")
+    described.layout, described.entries, described.entryCount = layout._internal, entries, len(resources)
+    return GPUBindGroup("", libf.wgpuDeviceCreateBindGroup(device._internal, described), device)
 
 
 class Observer(Protocol):

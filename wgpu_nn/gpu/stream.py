@@ -160,6 +160,11 @@ class Stream:
             self._parts.append(self._pass)
         return self._pass
 
+    @property
+    def waiting(self) -> int:
+        """How many launches are recorded and not submitted yet."""
+        return sum(len(part) for part in self._parts if isinstance(part, list))
+
     def copy(self, source: Segment, target: Segment) -> None:
         """Record a copy of as many bytes as both hold; both are multiples of 4."""
         with self.lock:

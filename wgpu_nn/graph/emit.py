@@ -151,17 +151,27 @@ class _Emitter:
             return
         core = unit.core
         finish: Finish | None = None
+        state: Ref | None = None
         result = core
         if unit.maps:
             result = self.fused.flow.stored(unit)[-1]
             builder = _ChainBuilder(self, core.out)
             for m in unit.maps:
                 builder.add(m)
-            finish = Finish(builder.chain([result.out]), tuple(builder.views))
+            if core.op in REDUCING:
+                state = self._replaceable(result.out, builder, position, [])
+            if state in self.fused.flow.touched(Unit(core=core, before=unit.before)):  # by other invocations, too
+                state = None
+            inplace = -1 if state is None else builder.sources.index(state)
+            finish = Finish(builder.chain([result.out]), tuple(builder.views), inplace)
         if core.op in ("conv2d_weight_grad", "conv3d_weight_grad") and unit.sums:
             self._weight_grad(core, unit.sums)
             return
-        out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
+        if state is None:
+            out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
+        else:
+            out = whole(core.spec.shape, result.spec.dtype, self.site.plan.states[state])
+            self.done.add(state)
         self._core(unit, core, out, finish)
         self._store(result.out, out)
 

@@ -285,19 +285,33 @@ def _run(site: Site, v: View, start: int, count: int) -> View:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """A chain that another kernel applies to each result before it stores it; its leaves but the value are ``views``."""
+    """A chain that another kernel applies to each result before it stores it; its leaves but the value are ``views``.
+
+    ``inplace`` is the leaf whose memory the results replace, or -1; reductions alone take one.
+    """
 
     chain: Chain
     views: tuple[View, ...]
+    inplace: int = -1
+
+    @property
+    def read(self) -> tuple[View, ...]:
+        """What is bound beside the results' memory."""
+        return tuple(v for n, v in enumerate(self.views) if n != self.inplace)
 
 
-def finish_header(chain: Chain | None, dtype: str) -> tuple[list[tuple[str, str, str]], str, str]:
-    """Return the bindings and the WGSL of ``finish(i, v)``, and the element type that it stores."""
+def finish_header(chain: Chain | None, dtype: str, inplace: int = -1) -> tuple[list[tuple[str, str, str]], str, str]:
+    """Return the bindings and the WGSL of ``finish(i, v)``, and the element type that it stores.
+
+    The leaf ``inplace`` is read from ``out``, which is bound anyway.
+    """
     if chain is None:
         kind = value_type(dtype)
         return [], f"fn finish(i: u32, v: {kind}) -> {DTYPES[dtype].wgsl} {{ return {store(dtype, 'v')}; }}", dtype
-    names = [f"more{n}" for n in range(len(chain.leaves))]
-    stored = [(name, "r", DTYPES[leaf.dtype].wgsl) for name, leaf in zip(names, chain.leaves, strict=True)]
+    names = ["out" if n == inplace else f"more{n}" for n in range(len(chain.leaves))]
+    stored = [
+        (name, "r", DTYPES[leaf.dtype].wgsl) for name, leaf in zip(names, chain.leaves, strict=True) if name != "out"
+    ]
     out = chain.links[chain.outs[0]].dtype
     text = chain_functions(chain, names, value=dtype)
     result = store(out, "chain(i, v)")

@@ -279,12 +279,13 @@ class _Fold:
         workgroup = 256 if way.lanes > 1 or way.body == "reduce_rows" else self.site.target.workgroup
         chains = [part.chain if part else None for part in (start, finish)]
         kinds = (x.dtype.name, len(walk.kept), len(walk.folded))
-        key = ReduceKey(self.op, *kinds, *way, first, last, chains[0], chains[1], workgroup)
+        inplace = finish.inplace if finish else -1
+        key = ReduceKey(self.op, *kinds, *way, first, last, chains[0], chains[1], inplace, workgroup)
         outputs = size(walk.kept)
         pivots = walk.pivots if self.op == "moments" else ()
         values = (outputs, slices, size(walk.folded), self.total, self.divisor, x.offset)
         values += (*walk.kept, *walk.kept_strides, *pivots, *walk.folded, *walk.strides)
-        views = [*(start.views if start else [x]), *(finish.views if finish else ()), out]
+        views = [*(start.views if start else [x]), *(finish.read if finish else ()), out]
         if way.body == "reduce_columns":  # a workgroup keeps to one slice
             groups = -(-outputs * way.lanes // (workgroup * way.outputs)) * slices
         else:
