@@ -54,6 +54,7 @@ class Sender:
         self._queue = queue
         self._inbox, self._outbox = _Box(), _Box()
         self._waiting = 0  # given to the thread and not taken back yet
+        self._turn = threading.Lock()  # at exit the main thread drains, whoever else is at work
         self._thread: threading.Thread | None = None
         _senders.add(self)
 
@@ -64,8 +65,9 @@ class Sender:
             self._thread = threading.Thread(target=_work, args=given, name="wgpu_nn submits", daemon=True)
             weakref.finalize(self, self._inbox.put, None)
             self._thread.start()
-        self._waiting += 1
-        self._inbox.put(submission)
+        with self._turn:
+            self._waiting += 1
+            self._inbox.put(submission)
 
     def room(self) -> list[Submission]:
         """Wait until one more may wait; return what the thread has done with since the last call."""
@@ -77,14 +79,15 @@ class Sender:
 
     def _done(self, most: int) -> list[Submission]:
         found: list[Submission] = []
-        while self._waiting:
-            try:
-                submission = self._outbox.get(self._waiting > most)
-            except Empty:
-                break
-            self._waiting -= 1
-            if submission is not None:
-                found.append(submission)
+        with self._turn:
+            while self._waiting:
+                try:
+                    submission = self._outbox.get(self._waiting > most)
+                except Empty:
+                    break
+                self._waiting -= 1
+                if submission is not None:
+                    found.append(submission)
         return found
 
 

@@ -375,10 +375,7 @@ class Stream:
         """Submit what is recorded and wait until the GPU has done it."""
         with device_errors("sync"), self._alive():
             self.flush()
-            self._wait()
-
-    def _wait(self) -> None:
-        libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
+            libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
 
     def close(self) -> None:
         """Finish what is under way, and let reads that were not taken fail from now on: the device is about to go.
