@@ -12,8 +12,9 @@ from wgpu_nn.graph import Program, Ref, Trace, Value, simplify
 from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import Fused, fuse
-from wgpu_nn.graph.plan import Plan, Slot, plan_plainly
+from wgpu_nn.graph.plan import Plan, plan_plainly
 from wgpu_nn.kernels import Target
+from wgpu_nn.kernels.plan import Slot
 from wgpu_nn.ops import DEFAULT_DTYPES, OPS, Category, Spec
 
 TARGET = Target(software=True, invocations=256, storage=16384, bindings=8)

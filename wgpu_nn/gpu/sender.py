@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import wgpu
-from wgpu.backends.wgpu_native._api import libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.gpu import process
 from wgpu_nn.gpu.commands import Commands
+from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.staging import Chunk
 
 AHEAD = 2  # submits that may wait on the thread: enough to keep it busy, few enough for memory to come back soon
@@ -35,13 +34,14 @@ class Submission:
     held: list[object] = field(default_factory=list[object])
     failure: BaseException | None = None
 
-    def submit(self, queue: wgpu.GPUQueue) -> None:
-        """Hand everything to the queue."""
+    def submit(self, queue: wgpu.GPUQueue) -> int:
+        """Hand everything to the queue; return its number there."""
         for target, offset, data in self.writes:
             libf.wgpuQueueWriteBuffer(queue._internal, target._internal, offset, ffi.from_buffer(data), len(data))
         buffer = ffi.new("WGPUCommandBuffer[1]", [self.commands.finish()])  # raises if the device is lost
-        libf.wgpuQueueSubmit(queue._internal, 1, buffer)
+        number = libf.wgpuQueueSubmitForIndex(queue._internal, 1, buffer)
         lib.wgpuCommandBufferRelease(buffer[0])
+        return number
 
 
 _Box = SimpleQueue[Submission | None]

@@ -9,7 +9,7 @@ from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import NORMS, REDUCING, SOFTMAXES, Fused, fuse
 from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.order import side_by_side
-from wgpu_nn.graph.plan import Chooser, Plan, Slot, StaticSite, described
+from wgpu_nn.graph.plan import Chooser, Plan, StaticSite, described
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
 from wgpu_nn.kernels.conv import run_conv2d, run_input_grad
@@ -19,6 +19,7 @@ from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
 from wgpu_nn.kernels.matmul import run_matmul
 from wgpu_nn.kernels.norm import run_norm
+from wgpu_nn.kernels.plan import Slot
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.rows import run_rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from wgpu_nn.gpu import Kernel
@@ -129,7 +128,7 @@ def run_weight_grad(
 
 def _alone(task: _Gradient, way: Way, site: Site, views: Sequence[View]) -> None:
     x, g, out = views[:3]
-    way(site, task._replace(x=x, g=g, whole=replace(task.whole, buffer=out.buffer)))
+    way(site, task._replace(x=x, g=g, whole=View(out.buffer, task.whole.layout)))
 
 
 def _ways(site: Site, task: _Gradient) -> dict[str, Way]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from wgpu_nn.dtype import DTYPES, DType, Kind, Scalar
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import copy, load, store, value_type
-from wgpu_nn.kernels.plan import Site, Task, View, Words, bits, chosen, grid, workgroups
+from wgpu_nn.kernels.plan import Site, Task, View, Words, bits, chosen, grid, layout, workgroups
 from wgpu_nn.kernels.source import assemble, bindings
 from wgpu_nn.kernels.windows import large, runs, window
 from wgpu_nn.shape import Shape, collapse, is_row_major
@@ -278,7 +278,7 @@ def _in_parts(site: Site, chain: Chain, leaves: Sequence[View], outs: Sequence[V
 
 def _run(site: Site, v: View, start: int, count: int) -> View:
     """Return elements that lie in a row, as they are seen in a window."""
-    seen = window(site, View(v.buffer, (count,), (1,), start, v.dtype))
+    seen = window(site, View(v.buffer, layout((count,), (1,), start, v.dtype)))
     assert seen is not None
     return seen
 

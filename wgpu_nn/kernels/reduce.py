@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from wgpu_nn.dtype import Kind
@@ -198,7 +197,7 @@ class _Fold:
     def _partial(self, x: View, shape: Shape) -> View:
         """Return memory for accumulators; its strides count these."""
         memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype.wide)
-        return replace(memory, shape=shape, strides=row_major(shape))
+        return memory.seen(shape, row_major(shape))
 
     def _walk(self, x: View, axes: tuple[int, ...], others: tuple[int, ...]) -> _Walk:
         """Return how to fold ``axes``; ``others`` are folded in another pass."""
