@@ -116,6 +116,9 @@ EQUIVALENT: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "sort_tile.wgsl": {
+        "two elements of one key and one place are what fills a tile up: it may change places": (
+            "let after = keys[a] > keys[b] || (keys[a] == keys[b] && places[a] >= places[b]);",
+        ),
         "runs of one element take no step": ("for (var size = 1u; size <= runs(); size *= 2u) {",),
     },
     "tallies_tile.wgsl": {_SHARED: ("if (local == 1u) {", "if (local != 0u) {")},

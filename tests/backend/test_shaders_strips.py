@@ -41,7 +41,7 @@ VOLUMES = {
         (10, 11, 2, 1, 3),
         window(3, stride=(2, 1, 3), padding=((1, 0), (0, 1), (2, 1)), dilation=(1, 2, 1)),
     ),
-    "apart": ((1, 2, 5, 6, 7), (4, 1, 2, 2, 2), window(3, groups=2, stride=(1, 2, 1), dilation=(3, 1, 2))),
+    "apart": ((1, 2, 5, 6, 7), (4, 1, 2, 2, 2), window(3, groups=2, stride=(1, 2, 3), dilation=(3, 1, 2))),
     "flat": ((1, 2, 2, 3, 4), (3, 2, 1, 2, 2), window(3, padding=((0, 0), (1, 1), (0, 0)))),
     "two blocks a group": ((2, 32, 2, 3, 3), (32, 16, 2, 1, 2), window(3, groups=2, padding=((1, 1), (0, 0), (0, 1)))),
     "one pixel": ((1, 1, 1, 1, 1), (2, 1, 2, 2, 2), window(3, padding=((1, 1), (1, 1), (1, 1)))),
