@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases_conv import slices_of
 from tests.shader_bench import Out, run
 from wgpu_nn import Device
 from wgpu_nn.backends import numpy_routines as reference
@@ -52,7 +51,7 @@ def window_of(
     }
 
 
-FILES = ["conv2d", "conv2d_pixel", "conv2d_input_grad", "conv2d_weight_grad"]
+FILES = ["conv2d", "conv2d_pixel", "conv2d_input_grad"]
 
 
 @pytest.mark.parametrize("row", WINDOWS)
@@ -112,7 +111,7 @@ def convolve(
             text=text,
         )
         want = numpy_windows.convolution(x.astype(np.float64), taps, bias, **options)
-    elif file == "conv2d_input_grad":
+    else:
         out = run(
             gpu,
             file,
@@ -122,34 +121,6 @@ def convolve(
             sizes={**sizes, "items": x.size},
         )
         want = numpy_windows.input_grad(g.astype(np.float64), taps, shape=shape, **options)
-    else:
-        columns = ci * kh * kw
-        parts = 2  # of a row
-        rows, per_slice = n * oh * parts, 3
-        slices = -(-rows // per_slice)
-        tiles = -(-columns // 8) * blocks * groups
-        more = {
-            "items": slices * tiles,
-            "parts_per_slice": per_slice,
-            "parts": rows,
-            "parts_per_row": parts,
-            "part_size": -(-ow // parts),
-            "columns": columns,
-            "column_blocks": -(-columns // 8),
-            "slice_size": taps.size + o,
-            "sums_start": taps.size,
-        }
-        buffers: Any = {"source": x, "grad": g, "out": Out((slices, taps.size + o))}
-        count = -(-slices * tiles // 2)
-        both = run(gpu, file, buffers, count, constants={**constants, "SUMS": True}, sizes={**sizes, **more})
-        if weight == WINDOWS["groups"][1]:
-            alone = run(gpu, file, buffers, count, constants={**constants, "SUMS": False}, sizes={**sizes, **more})
-            np.testing.assert_array_equal(alone[:, : taps.size], both[:, : taps.size])
-            assert (alone[:, taps.size :] == -77).all()
-        shares = slices_of(g, parts, per_slice)
-        np.testing.assert_allclose(both[:, taps.size :], [s.sum(axis=(0, 2, 3)) for s in shares], rtol=1e-5, atol=2e-5)
-        out = both[:, : taps.size].reshape(-1, *weight)
-        want = [numpy_windows.weight_grad(x.astype(np.float64), s, shape=weight, **options) for s in shares]
     np.testing.assert_allclose(out, np.asarray(want), rtol=1e-5, atol=1e-4)
 
 

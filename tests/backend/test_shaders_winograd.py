@@ -61,10 +61,10 @@ ROWS = [
 @pytest.mark.parametrize("captured", [False, True], ids=["eager", "captured"])
 @pytest.mark.parametrize(("shape", "filters", "padding"), ROWS, ids=str)
 def test_it_equals_a_direct_convolution_and_its_gradients(
-    shape: tuple[int, ...], filters: int, padding: Any, captured: bool, gpu_variants: dict[str, Device], exact: Device
+    shape: tuple[int, ...], filters: int, padding: Any, captured: bool, fresh_variants: dict[str, Device], exact: Device
 ) -> None:
     arrays = [given(*shape), given(filters, shape[1], 3, 3, seed=1), given(filters, seed=2)]
-    got = learned(gpu_variants["gpu"], arrays, padding, captured)
+    got = learned(fresh_variants["gpu"], arrays, padding, captured)
     for x, want in zip(got, learned(exact, arrays, padding, False), strict=True):
         np.testing.assert_allclose(x, want, **CLOSE)
 
