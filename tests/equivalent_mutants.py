@@ -44,6 +44,12 @@ EQUIVALENT: dict[str, dict[str, tuple[str, ...]]] = {
             "if (SLIDES || KERNEL_W > n + 2u) { v.w = pixel(line, x + (n + 3u) * DILATION_W); }",
         ),
     },
+    "conv2d_filter_grad_shared.wgsl": {
+        _SHARED: (
+            "if (SUMS && local != 0u && column == 0u) {",
+            "if (SUMS && local == 1u && column == 0u) {",
+        ),
+    },
     "conv2d_strip.wgsl": {
         "the second step loads what it could have kept": ("if (SLIDES && k > 1u) {",),
     },

@@ -87,7 +87,14 @@ def test_a_patch_sums_over_its_windows(name: str, gpu_device: Device, trust: str
     text = f"{_WEIGHT}\nfn initial(o: u32) -> f32 {{ return bias[o]; }}"
     buffers: Any = {"source": x, "weight": w, "bias": bias, "out": Out(out_shape)}
     got = run(
-        gpu_device.gpu, WRITER, buffers, grid, constants=constants, sizes=sizes, text=text, written=patch_body(key)
+        gpu_device.gpu,
+        WRITER,
+        buffers,
+        math.prod(grid),
+        constants=constants,
+        sizes=sizes,
+        text=text,
+        written=patch_body(key),
     )
     want = numpy_windows.convolution(x.astype(np.float64), w.astype(np.float64), bias, **options)
     np.testing.assert_allclose(got, want, 1e-5, 2e-5)
