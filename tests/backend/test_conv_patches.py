@@ -20,6 +20,7 @@ from wgpu_nn.dtype import F32
 from wgpu_nn.gpu import PARAMS_WORDS
 from wgpu_nn.kernels import Target, conv, conv_patch
 from wgpu_nn.kernels.conv_patch import WORKGROUP, WRITER, Patch, PatchKey, Windows, choose_patch, patch_body
+from wgpu_nn.shape import size
 
 # x, weight, window and patch: what a patch can be.
 ROWS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], Patch]] = {
@@ -90,7 +91,7 @@ def test_a_patch_sums_over_its_windows(name: str, gpu_device: Device, trust: str
         gpu_device.gpu,
         WRITER,
         buffers,
-        math.prod(grid),
+        size(grid),
         constants=constants,
         sizes=sizes,
         text=text,
