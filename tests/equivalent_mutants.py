@@ -28,6 +28,8 @@ EQUIVALENT: dict[str, dict[str, tuple[str, ...]]] = {
             "if (m != 0u && left == 0u) {",
         ),
     },
+    "conv2d.wgsl": {"a pixel beyond the last is computed and not stored": ("if (p0 > pixels()) {",)},
+    "conv3d.wgsl": {"a pixel beyond the last is computed and not stored": ("if (p0 > pixels()) {",)},
     "conv2d_filter_grad.wgsl": {
         "the second four are summed as well, and not stored": (
             "const WIDE = KERNEL_W >= 4u;",
@@ -40,6 +42,12 @@ EQUIVALENT: dict[str, dict[str, tuple[str, ...]]] = {
             "if (SLIDES || KERNEL_W > n + 0u) { v.y = pixel(line, x + (n + 1u) * DILATION_W); }",
             "if (SLIDES || KERNEL_W > n + 1u) { v.z = pixel(line, x + (n + 2u) * DILATION_W); }",
             "if (SLIDES || KERNEL_W > n + 2u) { v.w = pixel(line, x + (n + 3u) * DILATION_W); }",
+        ),
+    },
+    "conv2d_filter_grad_shared.wgsl": {
+        _SHARED: (
+            "if (SUMS && local != 0u && column == 0u) {",
+            "if (SUMS && local == 1u && column == 0u) {",
         ),
     },
     "conv2d_strip.wgsl": {
@@ -94,6 +102,7 @@ EQUIVALENT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "matmul_tile.wgsl": {
         _SHARED: ("if (SUMS && m + y == 1u) {",),
+        "one team alone has nothing to add up": ("if (GROUPS >= 1u) {", "if (GROUPS > 0u) {"),
         "more teams write, each into its own part of memory, which nobody reads any more": (
             "if (team >= half || team < 2u * half) {",
             "if (team >= half && team <= 2u * half) {",

@@ -186,8 +186,8 @@ def test_truths_of_a_slice_are_put_side_by_side_up_to_the_count(
     x = rng.integers(0, 2, 507).astype(np.uint32)
     x_of = x[1::2]
     starts = np.arange(0, x_of.size, constants["SPAN"])
-    # As if there were two more before each slice: nothing is put in these places.
-    tallies = i32([np.count_nonzero(x_of[:n]) for n in starts]) + 2 * i32(range(1, starts.size + 1))
+    # As if there were two more in each slice: nothing is put in these places.
+    tallies = i32([np.count_nonzero(x_of[:n]) for n in starts]) + 2 * i32(range(starts.size))
     want = np.full(tallies[-1] + 70, -77)
     for n, first in zip(tallies, starts, strict=True):
         found = np.flatnonzero(x_of[first : first + constants["SPAN"]])
