@@ -23,12 +23,6 @@ _BUFFER = re.compile(r"var<storage, \w+> (\w+): array<([^;]+)>;")
 _KIND = re.compile(r"f32|i32|u32|f16|vec[234]([fiuh])")
 _LOCAL = re.compile(r"\b(?:let|var) (\w+)")
 _LETTERS = {"f": "f32", "i": "i32", "u": "u32", "h": "f16"}
-# Gaps that are known: these run as whole ops in tests/backend/test_attention_gpu.py, and not alone yet.
-OPEN = {
-    "attention.wgsl: not run with WIDTH_QUADS more",
-    "attention_grad.wgsl: not run with VALUE_QUADS more",
-    "attention_grad.wgsl: not run with WIDTH_QUADS more",
-}
 Trait = tuple[str, str]  # a constant and what is distinguished of its value
 
 
