@@ -6,6 +6,7 @@ launch was recorded, or where the step that holds it was called.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ORDERS = 2  # other orders that a launch is repeated in: backwards, and one at random
 MOST_GROUPS = 1 << 22  # of a launch whose order is changed; beyond that it runs as it is
+MOST_TEXTS = 256  # kept for who launches them again; those of llvmpipe take some 500 KB each
 _NAN, _INF = (0x7FC00000, 0xFFC00000), (0x7F800000, 0xFF800000)
 _ALL = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
 _Raw = tuple[wgpu.GPUBuffer, int, int]  # buffer, offset, bytes
@@ -66,7 +68,7 @@ class Sanitizer:
         self.unwatched: set[str] = set()
         self._bound: dict[int, Watched] = {}
         self._texts: dict[Kernel, Text] = {}
-        self._declared: dict[str, Declarations] = {}
+        self._declared = functools.lru_cache(MOST_TEXTS)(read)
         self._scans: dict[str, Text] = {}
         self._held: list[object] = []  # what the batch under way refers to
         self._checks: list[Callable[[], None]] = []  # run when it is done
@@ -213,10 +215,7 @@ class Sanitizer:
         return f"kernel {w.kernel.name}{op} on {grid[0]} x {grid[1]} x {grid[2]} workgroups ({bound})"
 
     def _read(self, kernel: Kernel) -> Declarations:
-        found = self._declared.get(kernel.code)
-        if found is None:
-            found = self._declared[kernel.code] = read(kernel.code)
-        return found
+        return self._declared(kernel.code)
 
     def _text(self, kernel: Kernel) -> Text | None:
         """Return a kernel's text with the check, or None if the adapter has no storage buffer left for it."""
@@ -234,6 +233,8 @@ class Sanitizer:
                 code = shuffled(kernel.code, 0, extra, self._read(kernel))
             types = ["read-only-storage" if a == "r" else "storage" for a in kernel.access]
             types += ["uniform"] * kernel.params + ["storage" if self.mode == "bounds" else "read-only-storage"]
+            if len(self._texts) >= MOST_TEXTS:
+                del self._texts[next(iter(self._texts))]  # what is encoded holds it
             found = self._texts[kernel] = self._compile(kernel, code, "main", types, sites)
         return found
 
