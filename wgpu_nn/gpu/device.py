@@ -81,6 +81,7 @@ class Gpu:
         self.sanitizer = Sanitizer(self, self._debug) if self._debug != "off" else None
         if self.sanitizer is not None:
             self.stream.observer, self.stream.batch = self.sanitizer, 1  # so that errors come where the op is called
+            self.pool.leased = self.sanitizer.leased if self._debug == "unwritten" else None
 
     def reset(self) -> None:
         """Open the device anew, lost or not. What lived on it is gone: each use of it raises DeviceLostError."""

@@ -1,4 +1,4 @@
-"""Watches a device's own launches: accesses out of bounds, races between workgroups, or the first NaN. Slow on purpose.
+"""Watches a device's own launches: accesses out of bounds, races, what nobody wrote, or the first NaN. Slow on purpose.
 
 Each launch is encoded with what its check needs, and every submit waits for what was found; the error is raised where the
 launch was recorded, or where the step that holds it was called.
@@ -19,11 +19,11 @@ from wgpu_nn.errors import SanitizerError
 from wgpu_nn.gpu.commands import Grid, Launch, encode
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
-from wgpu_nn.gpu.pool import Segment
+from wgpu_nn.gpu.pool import Buffer, Segment
 from wgpu_nn.wgsl import Declarations, Site, read, shuffled, watched
 from wgpu_nn.wgsl.bounds import REPORT_BYTES
 from wgpu_nn.wgsl.faults import report
-from wgpu_nn.wgsl.scan import COMPARED, FOUND_BYTES, SCAN, WORKGROUP
+from wgpu_nn.wgsl.scan import COMPARED, FOUND_BYTES, POISON, SCAN, WORKGROUP
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
@@ -59,7 +59,10 @@ class Sanitizer:
     ``inf`` finds infinities as well. A kernel that was given NaN or infinity as a number is taken at its word.
     Halves are not looked at, only f32.
     ``bounds`` finds indices outside of buffers. ``race`` runs each launch in other orders of its workgroups, and compares
-    bit by bit. ``unwatched`` names kernels that could not be watched: no storage buffer was left for the check.
+    bit by bit.
+    ``unwritten`` fills memory with a pattern as it is leased, and finds that in what an eager kernel is given to read, or
+    the host; captured steps share memory out among their results, and are not looked at. ``unwatched`` names kernels that
+    could not be watched: no storage buffer was left for the check.
     """
 
     def __init__(self, gpu: Gpu, mode: str) -> None:
@@ -81,7 +84,8 @@ class Sanitizer:
 
     def encode(self, encoder: Any, launches: Sequence[Launch]) -> None:
         """Write launches into an encoder, each with its check."""
-        check = {"bounds": self._encode_bounds, "race": self._encode_race}.get(self.mode, self._encode_nan)
+        checks = {"bounds": self._encode_bounds, "race": self._encode_race, "unwritten": self._encode_unwritten}
+        check = checks.get(self.mode, self._encode_nan)
         for launch in launches:
             check(encoder, launch, self._bound[_address(launch[1])])
 
@@ -155,6 +159,41 @@ class Sanitizer:
                 f"{name} that differ {'backwards' if turn == 1 else 'at random'}, the first at word {_first(words[1])}; do two "
                 "workgroups write there, or does one read what another writes?"
             )
+
+    # --- memory that nobody wrote ------------------------------------------------------------------------------------
+    def leased(self, buffer: Buffer) -> None:
+        """Fill memory that the pool hands out; what is recorded already may use it still, and goes first."""
+        self.gpu.stream.flush()
+        self.gpu.raw.queue.write_buffer(buffer.block.raw, 0, np.full(buffer.block.size // 4, POISON, np.uint32))
+
+    def arrived(self, data: bytearray) -> None:
+        """Look at what the host has read."""
+        if self.mode == "unwritten":
+            found = np.flatnonzero(np.frombuffer(data, np.uint32) == POISON)
+            if found.size:
+                raise SanitizerError(
+                    f"read: expected what something has written, got {found.size:,} words that nothing has, the first at "
+                    f"word {found[0]}; launch more workgroups?"
+                )
+
+    def _encode_unwritten(self, encoder: Any, launch: Launch, w: Watched) -> None:
+        nothing = (self._buffer(16), 0, 16)
+        eager = w.kernel.params  # the sizes of a step are in its texts
+        reads = [(n, p) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if eager and a == "r"]
+        given = [(n, self._scan(encoder, "unwritten", place, nothing)) for n, place in reads]
+        _run(encoder, launch)
+
+        def check() -> None:
+            for n, found in given:
+                words = self._words(found)
+                if words[0]:
+                    raise SanitizerError(
+                        f"{self._name(w, launch[3])}: expected to read what something has written, got {words[0]:,} words of "
+                        f"{self._read(w.kernel).bindings[n].name} that nothing has, the first at word {_first(words[1])}; "
+                        "look at what was to write there"
+                    )
+
+        self._checks.append(check)
 
     # --- NaN and infinity ------------------------------------------------------------------------------------------
     def _encode_nan(self, encoder: Any, launch: Launch, w: Watched) -> None:

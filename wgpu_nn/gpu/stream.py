@@ -333,7 +333,10 @@ class Stream:
     def read(self, buffer: Buffer, offset: int, nbytes: int) -> bytearray:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
         if 0 < nbytes <= READ_CHUNK:
-            return self.read_later(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
+            out = self.read_later(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
+            if self._gpu.sanitizer is not None:
+                self._gpu.sanitizer.arrived(out)
+            return out
         out = bytearray(nbytes)
         for start in range(0, nbytes, READ_CHUNK):
             count = min(READ_CHUNK, nbytes - start)

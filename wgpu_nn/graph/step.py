@@ -51,10 +51,10 @@ class Step:
         return self._stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
 
     def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:
+        """Return what a launch sees of a slot: no more than its own bytes, of which kernels may take four elements at once."""
         place = moved.get(slot.home) or self._places[slot.home]
-        if slot.home is slot:
-            return place
-        return Segment(place.buffer, place.offset + slot.offset, -(-slot.nbytes // 16) * 16)
+        start = place.offset if slot.home is slot else place.offset + slot.offset
+        return Segment(place.buffer, start, max(-(-slot.nbytes // 16) * 16, 16))
 
     def _direct_results(self) -> dict[Slot, View]:
         """Return the temporaries that are a result as they are: a call's own buffers take their place."""
