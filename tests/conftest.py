@@ -45,6 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if BACKEND in item.path.parents or item.path.name in ("test_tiny.py", "test_spec_page.py"):
             item.add_marker(pytest.mark.gpu)
+        mark = item.get_closest_marker("unwatched")
+        if mark is not None and switches.debug.value in (mark.args[1:] or switches.debug.values.keys() - {"off"}):
+            item.add_marker(pytest.mark.skip(reason=f"WGPU_NN_DEBUG={switches.debug.value}: {mark.args[0]}"))
     items.sort(key=lambda item: item.path.name == LAST)  # it looks at what the others have run
 
 

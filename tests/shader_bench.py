@@ -84,6 +84,8 @@ def run(
     shader_report.record(os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0], kernel)
     shader = testing.Shader(gpu, kernel.code, name=kernel.source)
     given = {name: value.memory if isinstance(value, Out) else value for name, value in buffers.items()}
+    if switches.debug.value == "race":
+        shader.find_races(given, groups)
     found = shader.run(given, groups, trusted=not switches.checked_shaders)
     return _unfinished(found) if "finish" in hooks else found
 

@@ -72,6 +72,13 @@ def test_what_no_kernel_wrote_is_found_by_who_reads_it() -> None:
         device.gpu.stream.read(device.gpu.pool.lease(40), 0, 40)
 
 
+def test_a_kernel_outside_of_ops_is_no_ops() -> None:
+    device = Device(debug="bounds")
+    full([3], 1.0, device=device).sum()
+    with pytest.raises(SanitizerError, match="kernel alone 3 on 3 x 1 x 1 workgroups"):
+        five_kernels(device.gpu, "alone", "out[id.x] = 1.0;")
+
+
 def test_clean_kernels_give_no_report_and_the_same_results(watched: Device) -> None:
     found = five_kernels(watched.gpu, "clean", CLEAN)
     np.testing.assert_array_equal(found, np.arange(10) * 8)

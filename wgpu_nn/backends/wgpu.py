@@ -52,9 +52,10 @@ class Wgpu:
                 raise CaptureError(f"{op}: uses a value of a captured function outside of it; return it from there")
         given = [x.spec if isinstance(x, View) else x for x in operands]
         out = infer(op, given, attrs, DEFAULT_DTYPES)
-        if self.gpu.sanitizer is not None:
-            self.gpu.sanitizer.doing = f"{op} of {', '.join(str(x) for x in given)} -> {out}"
-        return execute(self, op, operands, attrs, out)
+        if self.gpu.sanitizer is None:
+            return execute(self, op, operands, attrs, out)
+        with self.gpu.sanitizer.serving(f"{op} of {', '.join(str(x) for x in given)} -> {out}"):
+            return execute(self, op, operands, attrs, out)
 
     # --- capture ---------------------------------------------------------------------------------------------------
     @property

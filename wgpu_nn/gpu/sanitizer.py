@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -67,7 +68,7 @@ class Sanitizer:
 
     def __init__(self, gpu: Gpu, mode: str) -> None:
         self.gpu, self.mode = gpu, mode
-        self.doing = ""  # the op whose launches are recorded; the backend says
+        self._doing = ""  # the op whose launches are recorded
         self.unwatched: set[str] = set()
         self._bound: dict[int, Watched] = {}
         self._texts: dict[Kernel, Text] = {}
@@ -77,10 +78,19 @@ class Sanitizer:
         self._checks: list[Callable[[], None]] = []  # run when it is done
         self._infinite = ""  # who made the first infinity
 
+    @contextmanager
+    def serving(self, op: str) -> Iterator[None]:
+        """Let what is launched or bound in a ``with`` block be told as this op's."""
+        before, self._doing = self._doing, op
+        try:
+            yield
+        finally:
+            self._doing = before
+
     # --- what the stream calls, under its lock -----------------------------------------------------------------------
     def bound(self, group: Any, kernel: Kernel, places: Sequence[Segment]) -> None:
         """Note what a bind group binds."""
-        self._bound[_address(group)] = Watched(kernel, tuple(_raw(p) for p in places), self.doing)
+        self._bound[_address(group)] = Watched(kernel, tuple(_raw(p) for p in places), self._doing)
 
     def encode(self, encoder: Any, launches: Sequence[Launch]) -> None:
         """Write launches into an encoder, each with its check."""

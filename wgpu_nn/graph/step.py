@@ -46,9 +46,11 @@ class Step:
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
-        if self._gpu.sanitizer is not None:
-            self._gpu.sanitizer.doing = d.doing
-        return self._stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
+        places = [self._at(s, moved) for s in d.slots]
+        if self._gpu.sanitizer is None:
+            return self._stream.bind(d.kernel, places, d.grid)
+        with self._gpu.sanitizer.serving(d.doing):
+            return self._stream.bind(d.kernel, places, d.grid)
 
     def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:
         """Return what a launch sees of a slot: no more than its own bytes, of which kernels may take four elements at once."""
