@@ -188,14 +188,15 @@ class Stream:
         return {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
 
     def _entries(self, kernel: Kernel, places: Sequence[Segment]) -> list[dict[str, object]]:
-        """Return the entries of a bind group for the storage bindings of a kernel."""
+        """Return the entries of a bind group for the storage bindings of a kernel, which may take four elements at once."""
         most = self._gpu.pool.bindable
         for p in places:
             if p.nbytes > most:
                 raise beyond_binding(kernel.name, most, p.nbytes)
+        sizes = (max(-(-p.nbytes // 16) * 16, 16) for p in places)
         return [
-            {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": p.nbytes}}
-            for i, p in enumerate(places)
+            {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": n}}
+            for i, (p, n) in enumerate(zip(places, sizes, strict=True))
         ]
 
     def parameters(self, offset: int) -> bytes:

@@ -53,10 +53,10 @@ class Step:
             return self._stream.bind(d.kernel, places, d.grid)
 
     def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:
-        """Return what a launch sees of a slot: no more than its own bytes, of which kernels may take four elements at once."""
+        """Return where a slot lies, and its own bytes."""
         place = moved.get(slot.home) or self._places[slot.home]
         start = place.offset if slot.home is slot else place.offset + slot.offset
-        return Segment(place.buffer, start, max(-(-slot.nbytes // 16) * 16, 16))
+        return Segment(place.buffer, start, slot.nbytes)
 
     def _direct_results(self) -> dict[Slot, View]:
         """Return the temporaries that are a result as they are: a call's own buffers take their place."""
