@@ -34,7 +34,7 @@ def right(site: Site, views: Sequence[View]) -> None:
 
 
 def slow(site: Site, views: Sequence[View]) -> None:
-    for _ in range(60):
+    for _ in range(150):
         right(site, views)
 
 
@@ -62,7 +62,10 @@ def tuning() -> Iterator[None]:
         yield
 
 
-def tuner_of(gpu: Gpu, path: Path | None = None, limits: Limits | None = None, **more: Callable[[], float]) -> Tuner:
+AMPLE = Limits(choice=60.0, rounds=2.0, process=600.0, work=1e9)  # so that a busy machine measures all of them
+
+
+def tuner_of(gpu: Gpu, path: Path | None = None, limits: Limits = AMPLE, **more: Callable[[], float]) -> Tuner:
     return Tuner(gpu, Target(software=True, **PORTABLE), lambda: Choices(path, {}), limits, **more)
 
 
@@ -190,11 +193,24 @@ def test_the_time_for_a_choice_and_for_all_is_bounded(gpu: Gpu, caplog: pytest.L
     candidates = [plan(n) for n in range(20)]
     with caplog.at_level(logging.INFO, "wgpu_nn.autotune"):
         tuner.choose(TASK, candidates)
-    # One tick before the first, one before each of the others: the fifth would be too late.
-    assert planned == [0, 1, 2, 3] and "no time for 16 of 20" in caplog.text
+    # Two ticks before the first, one before each of the others, which takes one: the fourth would be too late.
+    assert planned == [0, 1, 2] and "no time for 17 of 20" in caplog.text
     for n in range(3):
         tuner.choose(TASK._replace(sizes=(n,)), candidates)
-    assert planned == [0, 1, 2, 3]  # more than seven ticks were spent: rules choose from now on
+    assert planned == [0, 1, 2]  # more than seven ticks were spent: rules choose from now on
+
+
+def test_no_candidate_is_begun_that_may_take_longer_than_is_left(gpu: Gpu) -> None:
+    planned: list[int] = []
+
+    def plan(n: int) -> Candidate:
+        return Candidate(f"right {n}", lambda site, views: (planned.append(n), right(site, views))[1])
+
+    # The second candidate takes three seconds of five, as the third might.
+    ticks = itertools.chain([0.0, 0.0, 0.0, 0.5, 3.5], itertools.repeat(3.5))
+    tuner = tuner_of(gpu, limits=Limits(choice=5.0, rounds=1.0, process=60.0, work=1e9), clock=lambda: next(ticks))
+    tuner.choose(TASK, [plan(n) for n in range(4)])
+    assert planned == [0, 1]
 
 
 def test_what_would_run_for_long_is_left_to_the_rules(gpu: Gpu) -> None:

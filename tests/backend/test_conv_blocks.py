@@ -35,7 +35,7 @@ WINDOW = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "gr
 @pytest.fixture
 def gpu(gpu_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Device:
     """A device of GPU kernels, on which no convolution is too small for blocks."""
-    monkeypatch.setattr(implicit, "choose_block", lambda *of: Block(4, 8, 1, 2, 8, 1, *of[-2:]))
+    monkeypatch.setattr(implicit, "choose_block", lambda *of: Block(4, 8, 1, 2, 8, *of[-2:]))
     monkeypatch.setattr(implicit, "LEAST", 1)
     monkeypatch.setattr(conv, "choose_runs", lambda *of: None)
     return gpu_variants["gpu"]

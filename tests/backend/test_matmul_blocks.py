@@ -7,14 +7,14 @@ import pytest
 
 from wgpu_nn import Device, tensor
 from wgpu_nn.kernels import product
-from wgpu_nn.kernels.block import LARGE, MIDDLE, SMALL, Block, choose_block
+from wgpu_nn.kernels.block import BROAD, LARGE, MIDDLE, SMALL, Block, choose_block
 from wgpu_nn.kernels.plan import Target
 from wgpu_nn.tensor import Tensor
 from wgpu_nn.train import capture
 
 # The chosen ones take a second each to compile on llvmpipe, so that the small ones go through more.
-BLOCKS = [(4, 8, 1, 2, 8, 2), (*SMALL, 16, 1)]
-CHOSEN = [(*LARGE, 16, 1), (*MIDDLE, 8, 1)]
+BLOCKS = [(4, 8, 1, 2, 8), (*SMALL, 16)]
+CHOSEN = [(*LARGE, 16), (*BROAD, 16), (*MIDDLE, 8)]
 LAYOUTS = [("plain", "plain"), ("plain", "turned"), ("turned", "plain"), ("sliced", "sliced")]
 # Inner, edges that no block divides, whole blocks, one element, and slices of the inner axis.
 SHAPES = [(1, 1, 1), (65, 130, 18), (128, 256, 64), (7, 257, 33), (129, 64, 8)]
@@ -129,7 +129,8 @@ def test_the_choice_of_a_block_follows_the_number_of_blocks() -> None:
         return found and found[:4]
 
     assert chosen(4096, 4096, 1) == LARGE
-    assert chosen(1024, 1024, 1) == MIDDLE
+    assert chosen(1024, 1024, 1) == BROAD
+    assert chosen(16384, 64, 1) == MIDDLE
     assert chosen(1024, 512, 1) == SMALL
     assert chosen(64, 512, 1) is None
     assert chosen(16, 16, 100_000) is None and chosen(1024, 512, 1, inner=10) is None

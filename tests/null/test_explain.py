@@ -46,9 +46,9 @@ def test_the_sizes_and_the_variant_are_shown(capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     for text in (
         "matmul f32[4096, 512], f32[512, 256] -> f32[4096, 256], as a captured step",
-        "1. matmul 64 x 64: written by wgpu_nn/kernels/block.py, planned in wgpu_nn/kernels/matmul.py",
-        "One workgroup computes 64 x 64 outputs",
-        "body=block", "rows=4096 columns=256 inner=512", "256 (256 x 1 x 1) of 64 invocations",
+        "1. matmul 64 x 128: written by wgpu_nn/kernels/block.py, planned in wgpu_nn/kernels/matmul.py",
+        "One workgroup computes 64 x 128 outputs",
+        "body=block", "rows=4096 columns=256 inner=512", "128 (128 x 1 x 1) of 128 invocations",
         "SUMS=false", "a vec4f 8 MiB read", "4 MiB written",
     ):  # fmt: skip
         assert text in out, text

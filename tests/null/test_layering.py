@@ -116,7 +116,7 @@ def test_one_line_of_the_code_base_submits() -> None:
     found = [
         relative(p) for p in MODULES for line in p.read_text().splitlines() if re.search(r"wgpuQueueSubmit\(", line)
     ]
-    assert found == ["wgpu_nn/gpu/stream.py"]
+    assert found == ["wgpu_nn/gpu/sender.py"]
 
 
 def test_importing_the_package_loads_no_gpu_and_is_quick() -> None:

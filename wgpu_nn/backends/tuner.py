@@ -41,7 +41,7 @@ SPAN, SPANS = 1 << 16, 64  # of larger results this much is compared, in parts s
 class Limits(NamedTuple):
     """How long measuring may take: seconds of the clock, and the multiply-adds of a task beyond which rules choose.
 
-    A candidate that is being compiled or run is waited for, so a choice may overstep its bound by one.
+    No candidate is begun for which there is no time, if it takes as long to compile, check and run as the longest before it.
     """
 
     choice: float  # to compile, check and time the candidates once
@@ -50,8 +50,8 @@ class Limits(NamedTuple):
     work: float
 
 
-SOFTWARE = Limits(choice=2.0, rounds=0.5, process=20.0, work=1e9)
-GPU = Limits(choice=2.0, rounds=0.25, process=60.0, work=1e12)
+SOFTWARE = Limits(choice=1.5, rounds=0.25, process=20.0, work=1e9)
+GPU = Limits(choice=1.5, rounds=0.25, process=60.0, work=1e12)
 
 
 class _Trial:
@@ -198,14 +198,17 @@ class Tuner:
 
     def _measure(self, key: str, task: Task, candidates: Sequence[Candidate]) -> int:
         """Return the index of the best candidate."""
-        bench = _Bench(self._gpu, task)
         start = self._clock()
+        bench = _Bench(self._gpu, task)
+        begun = self._clock()
         first = self._trial(bench, 0, candidates[0])
         want = bench.results()
         self._time(first)
-        left, tried = [first], 1
+        left, tried, longest = [first], 1, 0.0
         for n, candidate in enumerate(candidates[1:], 1):
-            if self._clock() - start + first.best > self._limits.choice:
+            now = self._clock()
+            longest, begun = max(longest, now - begun), now
+            if now - start + longest > self._limits.choice:
                 log.info("%s: no time for %d of %d candidates", key, len(candidates) - n, len(candidates))
                 break
             try:

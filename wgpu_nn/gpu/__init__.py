@@ -1,7 +1,7 @@
 """The only room that imports wgpu: adapters, the device, its memory, its command stream. No ops, shapes or maths."""
 
 from wgpu_nn.gpu.adapter import Adapter, adapters, choose
-from wgpu_nn.gpu.commands import Transfer, transfer
+from wgpu_nn.gpu.commands import Bound, Replay, Transfer, transfer
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.limits import PORTABLE, beyond_binding, bindable
@@ -9,7 +9,6 @@ from wgpu_nn.gpu.pool import Buffer, PoolStats, Segment
 from wgpu_nn.gpu.profile import Launched, Profile, Submit
 from wgpu_nn.gpu.readback import Landing
 from wgpu_nn.gpu.stages import ComputeStage, ComputeStages, Place, refusal
-from wgpu_nn.gpu.stream import Bound, Replay
 
 __all__ = [
     "PARAMS_WORDS",

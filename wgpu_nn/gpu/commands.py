@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import wgpu
 from wgpu.backends.wgpu_native._api import libf
@@ -17,6 +17,31 @@ Launch = tuple[Any, Any, int, Grid]  # pipeline, bind group, offset of the param
 Transfer = tuple[wgpu.GPUBuffer, int, wgpu.GPUBuffer, int, int]  # from where, to where, and how many bytes
 
 _offset = ffi.new("uint32_t[1]")
+
+
+class Bound(NamedTuple):
+    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
+
+    launch: Launch
+    group: wgpu.GPUBindGroup
+    pipeline: wgpu.GPUComputePipeline
+
+
+class Replay(NamedTuple):
+    """Launches that are encoded together, and what must live until they are submitted.
+
+    In a pass ``alone`` nothing has a barrier that is used there first, whatever was done with it before. A pass costs as much
+    of the host as eight launches.
+    """
+
+    launches: list[Launch]
+    bound: list[Bound]
+    alone: bool = False
+
+    @classmethod
+    def of(cls, bound: list[Bound], alone: bool = False) -> Replay:
+        """Return the replay of bound launches."""
+        return cls([b.launch for b in bound], bound, alone)
 
 
 class Observer(Protocol):

@@ -1,6 +1,6 @@
-"""The command stream: records launches and copies, submits them together, and orders uploads and reads among them.
+"""The command stream: records launches and copies, encodes them together, and orders uploads and reads among them.
 
-The only place that encodes and submits. Everything here runs under one lock, so that threads may share a device.
+The only place that encodes; the sender submits. Everything here runs under one lock, so that threads may share a device.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import wgpu
@@ -17,12 +17,13 @@ from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
 from wgpu_nn.gpu import process
-from wgpu_nn.gpu.commands import Commands, Grid, Launch, Observer, Transfer, encode, transfer
+from wgpu_nn.gpu.commands import Bound, Commands, Grid, Launch, Observer, Replay, Transfer, encode, transfer
 from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
 from wgpu_nn.gpu.pool import Buffer, Segment, next_block
 from wgpu_nn.gpu.readback import Landing, Readback
+from wgpu_nn.gpu.sender import Sender, Submission, Write
 from wgpu_nn.gpu.staging import LARGEST, Staging
 
 if TYPE_CHECKING:
@@ -36,26 +37,6 @@ MOST_PARTS = 1024
 MOST_GROUPS = 8192  # cached bind groups; far more than any steady state has
 
 _kept: list[object] = []  # what a forked child must not release
-
-
-class Bound(NamedTuple):
-    """A launch that is ready to be encoded, and the bind group and pipeline that must live as long."""
-
-    launch: Launch
-    group: wgpu.GPUBindGroup
-    pipeline: wgpu.GPUComputePipeline
-
-
-class Replay(NamedTuple):
-    """Launches that are encoded together, and what must live until they are submitted."""
-
-    launches: list[Launch]
-    bound: list[Bound]
-
-    @classmethod
-    def of(cls, bound: list[Bound]) -> Replay:
-        """Return the replay of bound launches."""
-        return cls([b.launch for b in bound], bound)
 
 
 class Stream:
@@ -78,7 +59,8 @@ class Stream:
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
         self._readback = Readback(gpu.raw, self._alive)
-        self._one = ffi.new("WGPUCommandBuffer[1]")
+        self._sender = Sender(self._queue)
+        self._writes: list[Write] = []  # what lands before the open batch
         self._lock: AbstractContextManager[object] = threading.RLock()
         self._first = next_block()  # blocks of lower numbers were there before the device was reset
         self._losses = losses()
@@ -144,7 +126,8 @@ class Stream:
             self._record((pipeline._internal, group._internal, offset, grid))
             self._eager += 1
             if self._eager >= self.batch:
-                self.flush()
+                with device_errors("submit"):
+                    self._submit(later=self.observer is None)
 
     def _record(self, *launches: Launch) -> None:
         if self._pass is None:
@@ -222,21 +205,23 @@ class Stream:
     ) -> None:
         """Record bound launches, then copies, and ``submit`` them unless more is to go with them.
 
-        ``upload`` lands before all that is not submitted yet: the place must not be in use by what is recorded.
+        ``upload`` lands before all that is not submitted yet: the place must not be in use by what is recorded. The submit
+        itself is made while the caller goes on; what goes wrong with it is raised by the next call that submits or reads.
         """
-        with self._lock, device_errors("replay"):
+        with device_errors("replay"), self._alive(sure=False):
             if upload is not None:
                 place, data = upload
-                raw = ffi.from_buffer(data)
-                libf.wgpuQueueWriteBuffer(
-                    self._queue._internal, place.buffer.block.raw._internal, place.offset, raw, len(raw)
-                )
+                self._writes.append((place.buffer.block.raw, place.offset, data))
+            if replay.alone:
+                self._pass = None
             self._record(*replay.launches)
+            if replay.alone:
+                self._pass = None
             for c in copies:
                 self._transfer(c)
             self._held.append(replay)
             if submit:
-                self._submit()
+                self._submit(later=self.observer is None)
 
     def timed(self, launches: Sequence[Bound]) -> list[float]:
         """Run bound launches once, a pass each, and return the seconds that the GPU took for every one."""
@@ -262,40 +247,60 @@ class Stream:
             encode(compute._internal, [bound.launch])
             compute.end()
         encoder.resolve_query_set(queries, 0, count, ticks, 0)
-        buffer = encoder.finish()  # held until it is submitted: wgpu-py releases what nothing refers to
-        self._send(buffer._internal, len(launches), keep=True)
+        self._queue.submit([encoder.finish()])
+        self._gpu.counts.submits += 1
+        self._gpu.counts.launches += len(launches)
         found = np.frombuffer(self._queue.read_buffer(ticks), np.uint64).astype(np.float64)
         period = libf.wgpuQueueGetTimestampPeriod(self._queue._internal)
         return list((found[1::2] - found[::2]) * period * 1e-9)
 
     def flush(self) -> None:
         """Submit what is recorded, in one command buffer."""
-        with self._lock:
+        with self._lock, device_errors("submit"):
             if self._parts:
-                with device_errors("submit"):
-                    self._submit()
+                self._submit()
+            else:
+                self._settle(self._sender.drain())
 
-    def _submit(self) -> None:
-        """Encode the batch and hand it to the queue."""
-        parts, slots, held = self._parts, self._slots, self._held
-        self._parts, self._slots, self._eager, self._pass, self._held = [], 0, 0, None, []
+    def _submit(self, later: bool = False) -> None:
+        """Record the batch as commands and hand them to the queue; ``later`` it goes there while the caller goes on."""
+        parts, slots, held, writes = self._parts, self._slots, self._held, self._writes
+        self._parts, self._slots, self._eager, self._pass, self._held, self._writes = [], 0, 0, None, [], []
         if slots:
             # Queue order makes one arena enough: this write lands after the previous submit and before this one.
-            self._queue.write_buffer(self._arena, 0, memoryview(self._params)[: slots * self._step])
-        sealed = self._staging.seal()
-        try:
-            commands = Commands(self._device, self.observer)
-            launches = 0
-            for part in parts:
-                if isinstance(part, list):
-                    commands.launch(part)
-                    launches += len(part)
-                else:
-                    commands.copy(part)
-            self._send(commands.finish(), launches)
-        finally:
-            self._staging.recycle(sealed)
-            held.clear()
+            writes.append((self._arena, 0, bytes(memoryview(self._params)[: slots * self._step])))
+        submission = Submission(Commands(self._device, self.observer), writes, self._staging.seal(), held)
+        launches = 0
+        for part in parts:
+            if isinstance(part, list):
+                submission.commands.launch(part)
+                launches += len(part)
+            else:
+                submission.commands.copy(part)
+        self._send(submission, launches, later)
+
+    def _send(self, submission: Submission, launches: int, later: bool = False) -> None:
+        if later:
+            self._settle(self._sender.room())
+            self._sender.later(submission)
+        else:
+            self._settle(self._sender.drain())
+            try:
+                submission.submit(self._queue)
+            finally:
+                self._staging.recycle(submission.sealed)
+        self._gpu.counts.submits += 1
+        self._gpu.counts.launches += launches
+        if self.observer is not None:
+            self.observer.submitted()
+
+    def _settle(self, submitted: Sequence[Submission]) -> None:
+        """Take back memory of what the sender has done with, and raise what went wrong."""
+        for submission in submitted:
+            self._staging.recycle(submission.sealed)
+        for submission in submitted:
+            if submission.failure is not None:
+                raise submission.failure
 
     def alone(self, write: Callable[[Any], None], launches: int) -> None:
         """Submit what is recorded, and then what ``write`` puts into a raw command encoder of its own."""
@@ -303,18 +308,7 @@ class Stream:
             self.flush()
             commands = Commands(self._device)
             commands.write(write)
-            self._send(commands.finish(), launches)
-
-    def _send(self, buffer: Any, launches: int, keep: bool = False) -> None:
-        """Submit one raw command buffer, and release it unless wgpu-py will."""
-        self._one[0] = buffer
-        libf.wgpuQueueSubmit(self._queue._internal, 1, self._one)
-        if not keep:
-            lib.wgpuCommandBufferRelease(buffer)
-        self._gpu.counts.submits += 1
-        self._gpu.counts.launches += launches
-        if self.observer is not None:
-            self.observer.submitted()
+            self._send(Submission(commands), launches)
 
     # --- data ------------------------------------------------------------------------------------------------------
     def upload(self, buffer: Buffer, data: np.ndarray) -> None:

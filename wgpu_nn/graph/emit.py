@@ -8,6 +8,7 @@ from wgpu_nn.dtype import DTYPES, DType
 from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import NORMS, REDUCING, SOFTMAXES, Fused, fuse
 from wgpu_nn.graph.groups import Group
+from wgpu_nn.graph.order import side_by_side
 from wgpu_nn.graph.plan import Chooser, Plan, Slot, StaticSite, described
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
@@ -29,7 +30,9 @@ ALIGN = 256  # bytes: where WebGPU lets a binding start
 
 def plan_fused(program: Program, constants: dict[Ref, View], target: Target, chooser: Chooser | None = None) -> Plan:
     """Plan a program with fusion; ``chooser`` chooses variants instead of the rules."""
-    return _Emitter(fuse(program, target.bindings), target, chooser).run(constants)
+    plan = _Emitter(fuse(program, target.bindings), target, chooser).run(constants)
+    plan.dispatches = side_by_side(plan.dispatches)
+    return plan
 
 
 class _ChainBuilder:

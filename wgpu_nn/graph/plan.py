@@ -45,12 +45,17 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dispatch:
-    """One launch: a kernel whose sizes are constants, the slots that it binds in order, its workgroups, and for what."""
+    """One launch: a kernel whose sizes are constants, the slots that it binds in order, its workgroups, and for what.
+
+    One that runs ``beside`` those before it needs no barrier, if its temporaries get memory that the step used for nothing
+    else before.
+    """
 
     kernel: Kernel
     slots: tuple[Slot, ...]
     grid: Grid
     doing: str = ""
+    beside: bool = False
 
 
 @dataclass(slots=True)

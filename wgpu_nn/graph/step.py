@@ -41,6 +41,7 @@ class Step:
             self._numbers = [Segment(buffer, stride * k, stride) for k in range(together)]
         gpu.compile(d.kernel for d in plan.dispatches)
         self._direct = self._direct_results()
+        self._alone = any(d.beside for d in plan.dispatches)
         self._place_temporaries()
         self._variants: OrderedDict[tuple[object, ...], Replay] = OrderedDict()
         self._prepare()
@@ -77,7 +78,8 @@ class Step:
     def _place_temporaries(self) -> None:
         """Give temporaries memory by liveness: a slot is free again after the last launch that uses it.
 
-        One that lies in another lives as long as that does.
+        One that lies in another lives as long as that does. What runs beside others gets none that was used before: it
+        would have to wait for it.
         """
         plan = self._plan
         last: dict[Slot, int] = {}
@@ -89,7 +91,7 @@ class Step:
         free: dict[int, list[Segment]] = {}
         for n, d in enumerate(plan.dispatches):
             for s in dict.fromkeys(s.home for s in d.slots):
-                self._place(s, free)
+                self._place(s, {} if d.beside else free)
             for s in dict.fromkeys(s.root for s in d.slots):
                 if s.role == "temp" and last[s] == n:
                     free.setdefault(self._gpu.pool.size_of(s.nbytes), []).append(self._places[s])
@@ -196,7 +198,7 @@ class Step:
         found = self._variants.get(key)
         if found is None:
             pairs = zip(self._shared, self._plan.dispatches, strict=True)
-            found = Replay.of([b if b is not None else self._bound(d, moved) for b, d in pairs])
+            found = Replay.of([b if b is not None else self._bound(d, moved) for b, d in pairs], self._alone)
             self._variants[key] = found
             if len(self._variants) > MOST_VARIANTS:
                 self._variants.popitem(last=False)

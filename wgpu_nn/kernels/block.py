@@ -18,7 +18,7 @@ class Block(NamedTuple):
     """The shape of a block product.
 
     Each of a workgroup's ``side_y`` (a multiple of 4) x ``side_x`` (of 8) invocations computes 4 ``high`` x 4 ``wide``
-    outputs, ``step`` inner elements at a time. With two ``stages`` of workgroup memory one barrier a step is enough.
+    outputs, ``step`` inner elements at a time.
     """
 
     side_y: int
@@ -26,7 +26,6 @@ class Block(NamedTuple):
     high: int
     wide: int
     step: int
-    stages: int
     a_by_inner: bool  # a is loaded in fours along the inner axis, else along its rows
     b_by_inner: bool
 
@@ -49,11 +48,17 @@ class Block(NamedTuple):
     def storage(self) -> int:
         """Bytes of workgroup memory."""
         pitch = _pitch(self.rows, self.a_by_inner) + _pitch(self.columns, self.b_by_inner)
-        return 16 * self.stages * self.step * pitch
+        return 16 * self.step * pitch
 
 
-LARGE = (16, 8, 2, 4)  # 128 x 128 outputs, 8 x 16 an invocation: 45 TF/s at 4096 cubed on an H100, where cuBLAS has 52
+LARGE = (
+    16,
+    8,
+    2,
+    4,
+)  # 128 x 128 outputs, 8 x 16 an invocation: 47.7 TF/s at 4096 cubed on an H100, where cuBLAS has 50.4
 WIDE = (8, 16, 2, 4)  # 64 x 256, for few rows
+BROAD = (8, 16, 2, 2)  # 64 x 128, 8 x 8: 33.6 TF/s at 1024 cubed, where cuBLAS has 35.7
 MIDDLE = (8, 8, 2, 2)  # 64 x 64, 8 x 8
 SMALL = (8, 16, 2, 1)  # 64 x 64, 8 x 4: twice the invocations where there are few blocks
 SHORTEST = 32  # inner elements below which a block's edges cost more than its reuse saves
@@ -77,7 +82,9 @@ def choose_block(
         sides = WIDE
     elif min(rows, columns) > 64 and count(128, 128) >= 2 * FEWEST:
         sides = LARGE
-    block = Block(*sides, 16, 1, a_by_inner, b_by_inner)
+    elif columns > 64 and count(64, 128) >= FEWEST:
+        sides = BROAD
+    block = Block(*sides, 16, a_by_inner, b_by_inner)
     return block if block.storage <= target.storage else block._replace(step=8)
 
 
@@ -85,7 +92,7 @@ def long_block(target: Target, rows: int, columns: int, a_by_inner: bool, b_by_i
     """Return the block for a product that is small but for its inner axis, whose slices then make it many."""
     if target.software or target.invocations < 128 or min(rows, columns) < 64:
         return None
-    block = Block(*(LARGE if min(rows, columns) >= 128 else MIDDLE), 16, 1, a_by_inner, b_by_inner)
+    block = Block(*(LARGE if min(rows, columns) >= 128 else MIDDLE), 16, a_by_inner, b_by_inner)
     return block if block.storage <= target.storage else block._replace(step=8)
 
 
@@ -94,8 +101,8 @@ def fitting_blocks(
 ) -> list[Block]:
     """Return the blocks that run on a GPU and waste less than they compute, the likely first: what is worth measuring."""
     found: list[Block] = []
-    for sides, step in ((MIDDLE, 16), (LARGE, 16), (WIDE, 16), (SMALL, 16), (LARGE, 8), (MIDDLE, 8)):
-        block = Block(*sides, step, 1, a_by_inner, b_by_inner)
+    for sides, step in ((MIDDLE, 16), (BROAD, 16), (LARGE, 16), (WIDE, 16), (SMALL, 16), (LARGE, 8), (MIDDLE, 8)):
+        block = Block(*sides, step, a_by_inner, b_by_inner)
         if block.storage > target.storage:
             block = block._replace(step=8)
         covered = -(-rows // block.rows) * block.rows * -(-columns // block.columns) * block.columns
@@ -152,48 +159,43 @@ class _Operand(NamedTuple):
             for i in range(self.loads(block))
         ]
 
-    def put(self, block: Block, stage: str) -> list[str]:
+    def put(self, block: Block) -> list[str]:
         """Return the lines that store what was loaded."""
         lines: list[str] = []
         for i in range(self.loads(block)):
             j, k, v = f"{self.name}j{i}", f"{self.name}k{i}", f"next_{self.name}{i}"
             if self.by_inner:
                 for n, lane in enumerate(LANES):
-                    lines.append(
-                        f"tile_{self.name}[{stage}({k} + {n}u) * {self.pitch}u + {j} / 4u][{j} % 4u] = {v}.{lane};"
-                    )
+                    lines.append(f"tile_{self.name}[({k} + {n}u) * {self.pitch}u + {j} / 4u][{j} % 4u] = {v}.{lane};")
             else:
-                lines.append(f"tile_{self.name}[{stage}{k} * {self.pitch}u + {j} / 4u] = {v};")
+                lines.append(f"tile_{self.name}[{k} * {self.pitch}u + {j} / 4u] = {v};")
         return lines
 
-    def read(self, stage: str, k: int) -> str:
+    def read(self, k: int) -> str:
         """Return the line that reads the parts of one inner step."""
         return " ".join(
-            f"let {self.name}{k}_{g} = tile_{self.name}[{stage}{k * self.pitch + g * self.side}u + {self.lane}];"
+            f"let {self.name}{k}_{g} = tile_{self.name}[{k * self.pitch + g * self.side}u + {self.lane}];"
             for g in range(self.groups)
         )
 
 
 @functools.cache
-def block_body(block: Block, four: str = "vec4f") -> str:
-    """Return the text of a body that computes a block a workgroup, in vectors of the type ``four``."""
+def block_body(block: Block, four: str = "vec4f", whole: bool = False) -> str:
+    """Return the text of a body that computes a block a workgroup, in vectors of the type ``four``.
+
+    Loads beyond the edges must give zeros, but if blocks and their steps divide the ``whole`` product.
+    """
     a = _Operand("a", block.rows, block.side_y, block.high, block.a_by_inner, "y", "m")
     b = _Operand("b", block.columns, block.side_x, block.wide, block.b_by_inner, "x", "n")
     rows, columns = range(4 * block.high), range(block.wide)
-    fours = {op.name: block.step * op.pitch for op in (a, b)}
-    stage = {op.name: f"stage * {fours[op.name]}u + " if block.stages > 1 else "" for op in (a, b)}
-    other = {op.name: f"(1u - stage) * {fours[op.name]}u + " for op in (a, b)}
-    start = {"a": "", "b": ""}
     fetch = [*a.fetch(block, "k"), *b.fetch(block, "k")]
-    ahead = [*a.fetch(block, f"k + {block.step}u"), *b.fetch(block, f"k + {block.step}u")]
+    # No branch around the loads of the next step, which compilers would not mix with the sums: the last step's are not used.
+    ahead = f"min(k + {block.step}u, last - {block.step}u)" if whole else f"k + {block.step}u"
     compute: list[str] = []
     for k in range(block.step):
-        compute += [a.read(stage["a"], k), b.read(stage["b"], k)]
+        compute += [a.read(k), b.read(k)]
         compute += [f"if (SUMS) {{ {' '.join(f'sums{g} += b{k}_{g};' for g in columns)} }}"]
         compute += [" ".join(f"c{i}_{g} += a{k}_{i // 4}.{LANES[i % 4]} * b{k}_{g};" for g in columns) for i in rows]
-
-    def put(where: dict[str, str]) -> list[str]:
-        return [*a.put(block, where["a"]), *b.put(block, where["b"])]
 
     def store() -> list[str]:
         lines: list[str] = []
@@ -208,42 +210,22 @@ def block_body(block: Block, four: str = "vec4f") -> str:
     def inside(lines: list[str], depth: int) -> list[str]:
         return ["    " * depth + line for line in lines]
 
-    if block.stages > 1:
-        walk = [
-            "    var stage = 0u;",
-            *inside(put(start), 1),
-            "    workgroupBarrier();",
-            f"    for (; k < last; k += {block.step}u) {{",
-            f"        let more = k + {block.step}u < last;",
-            "        if (more) {",
-            *inside(ahead, 3),
-            "        }",
-            *inside(compute, 2),
-            "        if (more) {",
-            *inside(put(other), 3),
-            "        }",
-            "        workgroupBarrier();",
-            "        stage = 1u - stage;",
-            "    }",
-        ]
-    else:
-        walk = [
-            f"    for (; k < last; k += {block.step}u) {{",
-            *inside(put(start), 2),
-            "        workgroupBarrier();",
-            f"        if (k + {block.step}u < last) {{",
-            *inside(ahead, 3),
-            "        }",
-            *inside(compute, 2),
-            "        workgroupBarrier();",
-            "    }",
-        ]
+    walk = [
+        f"    for (; k < last; k += {block.step}u) {{",
+        *inside([*a.put(block), *b.put(block)], 2),
+        "        workgroupBarrier();",
+        f"        let ahead = {ahead};",
+        *inside([*a.fetch(block, "ahead"), *b.fetch(block, "ahead")], 2),
+        *inside(compute, 2),
+        "        workgroupBarrier();",
+        "    }",
+    ]
     lines = [
         f"// One workgroup computes {block.rows} x {block.columns} outputs, {4 * block.high} x {4 * block.wide} an invocation.",
         "// needs: rows, columns, inner, batches, slices, per_slice, a_start, b_start, c_start, a_load, b_load, c_store,",
         "// SUMS, sums_store",
         "",
-        *(f"var<workgroup> tile_{op.name}: array<{four}, {block.stages * fours[op.name]}>;" for op in (a, b)),
+        *(f"var<workgroup> tile_{op.name}: array<{four}, {block.step * op.pitch}>;" for op in (a, b)),
         "",
         f"@compute @workgroup_size({block.threads})",
         "fn main(",

@@ -259,7 +259,7 @@ def weight_ways(site: Site, conv: Convolution) -> list[Sliced]:
 
 def _slices(site: Site, conv: Convolution, sides: tuple[int, int, int, int], spread: int) -> Sliced:
     group_out, pixels, columns = _sizes(conv)
-    block = Block(*sides, 16, 1, True, True)
+    block = Block(*sides, 16, True, True)
     if block.storage > site.target.storage:
         block = block._replace(step=8)
     tiles = -(-group_out // block.rows) * -(-(columns + 1) // block.columns) * conv.groups

@@ -158,7 +158,7 @@ def matmul_kernel(key: MatmulKey, values: Words | None) -> Kernel:
     header = "\n".join(lines)
     if key.block is not None:
         name = f"matmul {key.block.rows} x {key.block.columns}"
-        body = block_body(key.block, "vec4h" if key.half else "vec4f")
+        body = block_body(key.block, "vec4h" if key.half else "vec4f", key.whole)
         return assemble(name, WRITER, header, access, values is None, body)
     return assemble(f"matmul {key.body}", f"matmul_{key.body}", header, access, values is None)
 

@@ -87,7 +87,7 @@ class Variant(NamedTuple):
     def name(self) -> str:
         """What it is remembered by."""
         k = self.key
-        body = f"block {'x'.join(map(str, k.block[:6]))}" if k.block else f"{k.body} {k.side} in {k.teams}"
+        body = f"block {'x'.join(map(str, k.block[:5]))}" if k.block else f"{k.body} {k.side} in {k.teams}"
         return f"{body}, {k.a} {k.b}, {self.slices} slices"
 
 
