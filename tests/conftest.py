@@ -75,8 +75,11 @@ def gpu_variants(gpu_device: Device) -> dict[str, Device]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.kernels import Target
 
+    halves = "shader-f16" in gpu_device.gpu.features
     return {
-        name: Device.of(Wgpu(gpu_device.gpu, Target(software=name == "software", **PORTABLE), tuned=True))
+        name: Device.of(
+            Wgpu(gpu_device.gpu, Target(software=name == "software", halves=halves, **PORTABLE), tuned=True)
+        )
         for name in ("software", "gpu")
     }
 
@@ -108,7 +111,8 @@ def each_way(request: pytest.FixtureRequest, gpu_device: Device) -> Device:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.kernels import Target
 
-    target = Target(software=request.param == "software", **PORTABLE)
+    halves = "shader-f16" in gpu_device.gpu.features
+    target = Target(software=request.param == "software", halves=halves, **PORTABLE)
     return Device.of(Wgpu(gpu_device.gpu, target, tuned=request.param != "gpu-eager"))
 
 
