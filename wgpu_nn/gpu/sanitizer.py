@@ -174,7 +174,12 @@ class Sanitizer:
     def leased(self, buffer: Buffer) -> None:
         """Fill memory that the pool hands out; what is recorded already may use it still, and goes first."""
         self.gpu.stream.flush()
-        self.gpu.raw.queue.write_buffer(buffer.block.raw, 0, np.full(buffer.block.size // 4, POISON, np.uint32))
+        with device_errors("debug"):
+            self.gpu.raw.queue.write_buffer(buffer.block.raw, 0, np.full(buffer.block.size // 4, POISON, np.uint32))
+
+    def clear(self, buffer: Buffer) -> None:
+        """Let memory in which several results lie side by side begin as zeros: kernels take the gaps between them along."""
+        self.gpu.stream.upload(buffer, np.zeros(buffer.block.size // 4, np.uint32))
 
     def arrived(self, data: bytearray) -> None:
         """Look at what the host has read."""

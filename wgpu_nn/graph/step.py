@@ -72,6 +72,8 @@ class Step:
 
     def _lease(self, nbytes: int) -> Segment:
         buffer = self._gpu.pool.lease(nbytes)
+        if self._gpu.sanitizer is not None:
+            self._gpu.sanitizer.clear(buffer)
         self._held.append(buffer)
         return Segment(buffer, 0, buffer.block.size)
 

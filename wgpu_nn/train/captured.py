@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.dtype import Scalar
 from wgpu_nn.gpu import Buffer, Segment
@@ -104,10 +102,9 @@ class CapturedStep:
         )
         if together and start == 0 and home.buffer.nbytes == slot.nbytes:
             return Segment(home.buffer, 0, slot.nbytes)
-        gpu = self._root.gpu
-        buffer = gpu.pool.lease(slot.nbytes)
-        if gpu.sanitizer is not None:  # it would report what kernels make of the gaps, which nobody reads
-            gpu.stream.upload(buffer, np.zeros(buffer.block.size // 4, np.uint32))
+        buffer = self._root.gpu.pool.lease(slot.nbytes)
+        if self._root.gpu.sanitizer is not None:
+            self._root.gpu.sanitizer.clear(buffer)
         for ref, offset in offsets.items():
             inner = self.plan.states[ref]
             places[inner] = self._move(ref, places[inner], buffer, offset)
