@@ -104,10 +104,13 @@ class Shaken(Numpy):
     """NumPy in double precision with roundings that can be seen: equal numbers are rounded equally.
 
     Not so the two results of moments: a mean that equals a variance does so on no other device. A sum that cancels is as
-    wrong as its terms are large, and of the other sign, unless it is of whole numbers.
+    wrong as its terms are large, and of the other sign, unless it is of whole numbers. The gradients of norms take from
+    their first operand what lies along the row, which may be nearly all: its own rounding is what is left.
     """
 
     def run(self, op: str, *operands: Any, **attrs: Any) -> np.ndarray:
+        if op in ("layer_norm_grad", "rms_norm_grad"):
+            operands = (operands[0] * (1 + ROUNDING * np.sin(1e4 * operands[0])), *operands[1:])
         out = super().run(op, *operands, **attrs)
         if out.dtype.kind != "f" or op in MOVES or OPS[op].category is Category.VIEW:
             return out
