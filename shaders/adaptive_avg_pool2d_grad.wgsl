@@ -17,8 +17,8 @@ fn main(
     // The bins that cover y are those with floor(oy h / out) <= y < ceil((oy + 1) h / out).
     let oy_first = y * out_h() / height();
     let ox_first = x * out_w() / width();
-    let oy_last = min(((y + 1u) * out_h() - 1u) / height(), out_h() - 1u);
-    let ox_last = min(((x + 1u) * out_w() - 1u) / width(), out_w() - 1u);
+    let oy_last = ((y + 1u) * out_h() - 1u) / height();
+    let ox_last = ((x + 1u) * out_w() - 1u) / width();
     var total = 0.0;
     for (var oy = oy_first; oy <= oy_last; oy++) {
         let rows = ((oy + 1u) * height() + out_h() - 1u) / out_h() - oy * height() / out_h();

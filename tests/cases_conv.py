@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from tests.case import Arg, Case
 
@@ -52,6 +55,14 @@ def counts(sizes: Sequence[int], kernel: Sequence[int], given: dict[str, Any]) -
     """Return how many windows fit along each axis."""
     rows = zip(sizes, kernel, given["stride"], given["padding"], given["dilation"], strict=True)
     return tuple((n + sum(pads) - d * (k - 1) - 1) // s + 1 for n, k, s, pads, d in rows)
+
+
+def slices_of(grad: np.ndarray, parts: int, per_slice: int) -> list[np.ndarray]:
+    """Return what each slice sees of a gradient [n, channels, ...], the rest being 0: so many parts, of rows cut into some."""
+    n, _, *found = grad.shape
+    rows = np.arange(n * math.prod(found[:-1])).reshape(n, 1, *found[:-1], 1)
+    slices = (rows * parts + np.arange(found[-1]) // -(-found[-1] // parts)) // per_slice
+    return [np.where(slices == k, grad, 0).astype(np.float64) for k in range(slices.max() + 1)]
 
 
 def convolutions() -> list[Case]:

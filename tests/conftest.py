@@ -72,14 +72,22 @@ def gpu_device() -> Device:
 @pytest.fixture(scope="session")
 def gpu_variants(gpu_device: Device) -> dict[str, Device]:
     """The same adapter twice: with the kernels of software adapters, and with those of GPUs."""
+    return _variants(gpu_device)
+
+
+@pytest.fixture
+def fresh_variants(gpu_device: Device) -> dict[str, Device]:
+    """The same, with nothing planned yet: for tests that change planners."""
+    return _variants(gpu_device)
+
+
+def _variants(device: Device) -> dict[str, Device]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.kernels import Target
 
-    halves = "shader-f16" in gpu_device.gpu.features
+    halves = "shader-f16" in device.gpu.features
     return {
-        name: Device.of(
-            Wgpu(gpu_device.gpu, Target(software=name == "software", halves=halves, **PORTABLE), tuned=True)
-        )
+        name: Device.of(Wgpu(device.gpu, Target(software=name == "software", halves=halves, **PORTABLE), tuned=True))
         for name in ("software", "gpu")
     }
 

@@ -62,7 +62,8 @@ class Reader:
     most_bytes: int = 1 << 26  # what a file of some KB may make it allocate
 
 
-def _bytes(write: Callable[[Any], object]) -> bytes:
+def bytes_of(write: Callable[[Any], object]) -> bytes:
+    """Return what ``write`` writes to a file."""
     buffer = io.BytesIO()
     write(buffer)
     return buffer.getvalue()
@@ -221,15 +222,15 @@ def _place_mnist(folder: Path) -> None:
         (folder / f"{split}-labels-idx1-ubyte").write_bytes(_LABELS_IDX)
 
 
-def _zip_of(x: bytes) -> bytes:
-    """Return an .npz whose array x is any bytes, with right checksums around them."""
+def zip_of(x: bytes, name: str = "x", other: str = "y") -> bytes:
+    """Return an .npz whose array ``name`` is any bytes, with right checksums around them, and ``other`` some labels."""
 
     def write(buffer: Any) -> None:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("x.npy", x)
-            file.writestr("y.npy", _bytes(lambda b: np.save(b, LABELS)))
+            file.writestr(f"{name}.npy", x)
+            file.writestr(f"{other}.npy", bytes_of(lambda b: np.save(b, LABELS)))
 
-    return _bytes(write)
+    return bytes_of(write)
 
 
 def _png_of(chunks: bytes) -> bytes:
@@ -245,20 +246,22 @@ def _png_of(chunks: bytes) -> bytes:
 def _images() -> tuple[Seed, ...]:
     ramp = IMAGES[0]
     modes = {"L": ramp, "RGBA": np.dstack([ramp] * 4), "I16": ramp.astype(np.uint16) * 257}
-    png = {name: _bytes(lambda b, a=a: Image.fromarray(a).save(b, "PNG")) for name, a in modes.items()}
+    png = {name: bytes_of(lambda b, a=a: Image.fromarray(a).save(b, "PNG")) for name, a in modes.items()}
     palette = Image.fromarray(ramp).convert("P")
-    png["P"] = _bytes(lambda b: palette.save(b, "PNG", transparency=3))
+    png["P"] = bytes_of(lambda b: palette.save(b, "PNG", transparency=3))
     kinds = ("JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
-    others = [Seed(kind, _bytes(lambda b, k=kind: Image.fromarray(ramp).save(b, k))) for kind in kinds]
+    others = [Seed(kind, bytes_of(lambda b, k=kind: Image.fromarray(ramp).save(b, k))) for kind in kinds]
     whole = [Seed(f"PNG {name}", data) for name, data in png.items()]
     inside = [Seed(f"chunks {name}", data[8:], _png_of) for name, data in png.items()]
     return (*whole, *inside, *others)
 
 
 def _npz() -> tuple[Seed, ...]:
-    packed = _bytes(lambda b: np.savez_compressed(b, x=IMAGES, y=LABELS))
-    plain = _bytes(lambda b: np.savez(b, x_train=IMAGES[:2], y_train=LABELS[:2], x_test=IMAGES[:1], y_test=LABELS[:1]))
-    return (Seed("packed", packed), Seed("plain", plain), Seed("array", _bytes(lambda b: np.save(b, IMAGES)), _zip_of))
+    packed = bytes_of(lambda b: np.savez_compressed(b, x=IMAGES, y=LABELS))
+    plain = bytes_of(
+        lambda b: np.savez(b, x_train=IMAGES[:2], y_train=LABELS[:2], x_test=IMAGES[:1], y_test=LABELS[:1])
+    )
+    return (Seed("packed", packed), Seed("plain", plain), Seed("array", bytes_of(lambda b: np.save(b, IMAGES)), zip_of))
 
 
 @functools.cache
@@ -295,6 +298,9 @@ def readers(folder: Path) -> dict[str, Reader]:
         "read_idx": Reader(read_idx, DataError, "a.idx", (*idx, Seed("gzip", gzip.compress(_LABELS_IDX)), *zipped)),
         "load_mnist": Reader(
             lambda path: load_mnist(path.parent), DataError, "t10k-labels-idx1-ubyte", (idx[0],), _place_mnist
+        ),
+        "load_mnist images": Reader(
+            lambda path: load_mnist(path.parent), DataError, "t10k-images-idx3-ubyte", (Seed("u1", _idx(IMAGES)),), _place_mnist
         ),
         "load_digits_npz": Reader(load_digits_npz, DataError, "d.npz", _npz()),
         "read_digit": Reader(lambda path: read_digit(path, resize=True), DataError, "a.image", _images(), most_bytes=1 << 29),

@@ -17,13 +17,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from tests.equivalent_mutants import declared
 from tests.mutant_trial import BACKEND, Job, Result, Worker
 from tests.mutants import Mutant, mutants
 from wgpu_nn.kernels.source import folder, parts
 from wgpu_nn.wgsl.tokens import line
 
-# Faults that change nothing that a kernel computes: file, the line with the fault in it, and why.
-EQUIVALENT: dict[tuple[str, str], str] = {}
 HANG = 60.0  # seconds that a fault may take
 
 
@@ -86,18 +85,22 @@ def covering(mutant: Mutant, text: str, covered: dict[str, list[str]]) -> list[s
     return []
 
 
-def drawn(bodies: Iterable[str], sample: int, seed: int) -> list[tuple[Mutant, str]]:
-    """Return faults of each body with the body's text, in an order that takes turns among bodies."""
+def drawn(bodies: Iterable[str], sample: int, seed: int) -> tuple[list[tuple[Mutant, str]], int]:
+    """Return faults of each body with the body's text, in an order that takes turns among bodies; and how many of all of
+    these bodies are left out, as they change nothing."""
     rows: list[list[tuple[Mutant, str]]] = []
+    equivalent = 0
     for path in sorted(folder().rglob("*.wgsl")):
         file, text = path.relative_to(folder()).as_posix(), path.read_text(encoding="utf-8")
         if bodies and path.stem not in bodies and file not in bodies:
             continue
-        found = [m for m in mutants(file, text) if (file, m.shown(text)) not in EQUIVALENT]
+        every = mutants(file, text)
+        found = [m for m in every if not declared(file, m.shown(text))]
+        equivalent += len(every) - len(found)
         random.Random(f"{seed} {file}").shuffle(found)
         rows.append([(m, text) for m in found[: sample or None]])
     longest = max(map(len, rows), default=0)
-    return [row[k] for k in range(longest) for row in rows if k < len(row)]
+    return [row[k] for k in range(longest) for row in rows if k < len(row)], equivalent
 
 
 def main() -> int:
@@ -128,11 +131,15 @@ def main() -> int:
         result = pool.run(Job(tests, mutant.file, mutant.of(text)))
         if not result.failed:
             print(f"{mutant.file}:{mutant.line}: survived {len(tests)} tests: {mutant.shown(text)}", flush=True)
+        elif not result.seconds:
+            print(f"{mutant.file}:{mutant.line}: found, {result.why}: {mutant.shown(text)}", flush=True)
         return Trial(mutant, result, len(tests))
 
-    trials = [t for t in pool.threads.map(attempt, drawn(args.bodies, args.sample, args.seed)) if t is not None]
+    faults, equivalent = drawn(args.bodies, args.sample, args.seed)
+    trials = [t for t in pool.threads.map(attempt, faults) if t is not None]
     pool.close()
     print("\n".join(score(trials)))
+    print(f"not planted, as they change nothing (tests/equivalent_mutants.py): {equivalent}")
     return 0
 
 

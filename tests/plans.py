@@ -6,13 +6,12 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from tests.cases import CASES, VIEWS, Arg, Case
-from wgpu_nn.backends.wgpu import execute
+from wgpu_nn.backends.recipe import execute
 from wgpu_nn.dtype import F32, DType, Float, Kind
 from wgpu_nn.gpu import Kernel
-from wgpu_nn.graph.plan import Slot
 from wgpu_nn.kernels import Grid, Target, Template, View, Words, whole
 from wgpu_nn.kernels.peak import run_peak
-from wgpu_nn.kernels.plan import Candidate, Task
+from wgpu_nn.kernels.plan import Candidate, Slot, Task
 from wgpu_nn.ops import DEFAULT_DTYPES, infer
 from wgpu_nn.shape import Shape, size
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import numpy as np
 from tests import shader_report
 from wgpu_nn import switches, testing
 from wgpu_nn.dtype import DTYPES
-from wgpu_nn.gpu import Gpu
+from wgpu_nn.gpu import PARAMS_WORDS, Gpu
 from wgpu_nn.kernels.source import assemble, body, words
 
 _WGSL = {d.numpy: d.wgsl for d in DTYPES.values() if d.wgsl} | {np.dtype(np.uint32): "u32"}
@@ -26,7 +25,6 @@ _HOOKS = {
     "SUMS": "const SUMS = false;",
     "sums_store": "fn sums_store(n: u32, v: vec4f) { }",
 }
-_serial = itertools.count()
 
 
 class Out:
@@ -48,7 +46,7 @@ def run(
     gpu: Gpu,
     file: str,
     buffers: Mapping[str, np.ndarray | Out],
-    groups: int | tuple[int, int, int],
+    groups: int,
     *,
     constants: Mapping[str, int | bool] | None = None,
     sizes: Mapping[str, int] | None = None,
@@ -58,8 +56,10 @@ def run(
 ) -> Any:
     """Launch ``shaders/<file>.wgsl``, or a body that ``file`` has ``written``, and return what it wrote to its Out, or Outs.
 
-    ``constants`` become WGSL constants, ``sizes`` functions that return a u32, ``text`` is appended as it is, and
-    ``elements`` gives a buffer's element type where it is not that of its array.
+    ``groups`` is how many workgroups are needed, and not one more: so many lie in several rows, if they can, and are all
+    that run. Then the body runs again with workgroups to spare, which must change nothing. ``constants`` become WGSL
+    constants, ``sizes`` functions that return a u32, ``text`` is appended as it is, and ``elements`` gives a buffer's
+    element type where it is not that of its array.
     """
     lines = []
     for i, (name, value) in enumerate(buffers.items()):
@@ -69,8 +69,11 @@ def run(
         lines.append(f"@group(0) @binding({i}) var<storage, {access}> {name}: array<{element}>;")
     for name, value in (constants or {}).items():
         lines.append(f"const {name} = {str(value).lower() if isinstance(value, bool) else f'{value}u'};")
-    if sizes:
-        lines.append(words(tuple(sizes), tuple(sizes.values())))
+    given: dict[str, Any] = {n: value.memory if isinstance(value, Out) else value for n, value in buffers.items()}
+    if sizes:  # read from memory, as eager launches do: other sizes need no other compilation
+        lines.append(words(tuple(sizes), None))
+        lines.append(f"@group(0) @binding({len(buffers)}) var<uniform> params: array<vec4u, 16>;")
+        given["params"] = np.array([*sizes.values(), *[0] * (PARAMS_WORDS - len(sizes))], np.uint32)
     lines.append(text)
     wanted = needs(file, written)
     header = "\n".join(lines)
@@ -80,14 +83,24 @@ def run(
     missing = [n for n in wanted if not re.search(rf"(?:fn|const|alias|struct) {n}\b", header)]
     assert not missing, f"{file} needs {missing}"
     access = "".join("w" if isinstance(b, Out) else "r" for b in buffers.values())
-    kernel = assemble(f"{file} alone {next(_serial)}", file, header, access, False, written)
-    shader_report.record(os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0], kernel)
+    kernel = assemble(f"{file} alone", file, header, access, False, written)
+    columns, rows = rows_of(groups)
+    shader_report.record(os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0], kernel, min(columns, rows))
     shader = testing.Shader(gpu, kernel.code, name=kernel.source)
-    given = {name: value.memory if isinstance(value, Out) else value for name, value in buffers.items()}
+    trusted = not switches.checked_shaders
     if switches.debug.value == "race":
-        shader.find_races(given, groups)
-    found = shader.run(given, groups, trusted=not switches.checked_shaders)
+        shader.find_races(given, (columns, rows, 1))
+    found = shader.run(given, (columns, rows, 1), trusted=trusted)
+    spare = shader.run(given, (columns, rows + 1, 1), trusted=trusted)
+    for one, other in zip(*(x if isinstance(x, tuple) else (x,) for x in (found, spare)), strict=True):
+        np.testing.assert_array_equal(one, other, "workgroups to spare have changed it")
     return _unfinished(found) if "finish" in hooks else found
+
+
+def rows_of(groups: int) -> tuple[int, int]:
+    """Return columns and rows of a grid of workgroups: several of both, unless their number is prime or 1."""
+    columns = next((n for n in range(2, groups) if groups % n == 0), groups)
+    return columns, groups // columns
 
 
 def _unfinished(found: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ Float, Int, Bool = Kind.FLOAT, Kind.INT, Kind.BOOL
 Scalar = float | int | bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DType:
     """One element type: its name, its kind, its NumPy type, the WGSL type that kernels compute it in ("" where WGSL has
     none), and the bytes that one element takes on a GPU.
@@ -43,6 +43,13 @@ class DType:
     def wide(self) -> DType:
         """The element type of what is summed up on the way to results of this one: f32 for f16, else itself."""
         return F32 if self.nbytes == 2 else self
+
+    # Names tell them apart; to compare or hash all fields takes a microsecond, and every op does it.
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, DType) and self.name == other.name)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def __repr__(self) -> str:
         return self.name

@@ -8,6 +8,14 @@ from contextlib import contextmanager
 
 from wgpu_nn.errors import ConfigError
 
+_switches: list[Switch] = []
+_state: tuple[bool, ...] = ()  # of all switches; what is planned under one may not hold under another
+
+
+def state() -> tuple[bool, ...]:
+    """Return how all switches are set: what was planned under one state may not be right under another."""
+    return _state
+
 
 class Switch:
     """A named on/off setting: ``with switch.set(False): ...`` for a block, ``switch.on = False`` for good."""
@@ -18,10 +26,22 @@ class Switch:
         known = {"": default, "0": False, "off": False, "1": True, "on": True}
         if text.lower() not in known:
             raise ConfigError(f"{variable}: expected 0, 1, on or off, got {text!r}; it decides whether {meaning}")
+        _switches.append(self)
         self.on = known[text.lower()]
 
+    @property
+    def on(self) -> bool:
+        """The setting."""
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        global _state
+        self._on = on
+        _state = tuple([s.on for s in _switches])
+
     def __bool__(self) -> bool:
-        return self.on
+        return self._on
 
     @contextmanager
     def set(self, on: bool) -> Iterator[None]:

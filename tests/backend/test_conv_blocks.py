@@ -33,12 +33,12 @@ WINDOW = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "gr
 
 
 @pytest.fixture
-def gpu(gpu_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Device:
+def gpu(fresh_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Device:
     """A device of GPU kernels, on which no convolution is too small for blocks."""
     monkeypatch.setattr(implicit, "choose_block", lambda *of: Block(4, 8, 1, 2, 8, *of[-2:]))
     monkeypatch.setattr(implicit, "LEAST", 1)
     monkeypatch.setattr(conv, "choose_runs", lambda *of: None)
-    return gpu_variants["gpu"]
+    return fresh_variants["gpu"]
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[bool]:
@@ -82,7 +82,7 @@ def test_a_convolution_and_its_gradients_agree_with_float64(
 @pytest.mark.parametrize("sizes", [(4, 16), (4, 8), (5, 4)], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_convolution_by_runs_agrees_with_float64(
-    gpu_variants: dict[str, Device],
+    fresh_variants: dict[str, Device],
     gpu_device: Device,
     exact: Device,
     case: Any,
@@ -106,7 +106,7 @@ def test_a_convolution_by_runs_agrees_with_float64(
         return [out.numpy(), back.numpy()]
 
     want = results(exact)
-    for device in (gpu_variants["gpu"], eager):
+    for device in (fresh_variants["gpu"], eager):
         for got, good in zip(results(device), want, strict=True):
             np.testing.assert_allclose(got, good, 1e-5, 1e-5 * max(1.0, float(np.abs(good).max())))
     assert seen

@@ -23,6 +23,7 @@ from wgpu_nn.metrics import Accuracy
 from wgpu_nn.nn import CrossEntropyLossConfig, LinearConfig
 from wgpu_nn.optim import AdamConfig, CosineSchedule
 from wgpu_nn.train import Callback, EpochRecord, Learner, Session
+from wgpu_nn.train.progress import Silent, Snapshot
 
 STEPS = int(os.environ.get("WGPU_NN_STEPS", "1000"))
 BATCHES = 50
@@ -105,6 +106,24 @@ def test_a_captured_step_with_accumulation_launches_no_more_in_later_epochs(gpu_
     made = trial(gpu_device, tmp_path, accumulate=4)
     history = made.fit(3).history
     assert history[2].launches_per_step == history[1].launches_per_step
+
+
+def test_what_is_shown_of_launches_is_that_of_whole_steps(
+    gpu_device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wgpu_nn.train.window.READ_SECONDS", 0.0)  # each step is asked for, and shown when it comes
+    monkeypatch.setattr("wgpu_nn.train.session.READ_SECONDS", 0.0)
+    seen: list[Snapshot] = []
+
+    class Watching(Silent):
+        def update(self, now: Snapshot) -> None:
+            seen.append(now)
+
+    made = trial(gpu_device, tmp_path)
+    last = made.fit(2, show=Watching()).history[1].launches_per_step
+    later = [now for now in seen if now.epoch == 2]
+    assert any(now.testing is not None for now in later) and any(now.testing is None for now in later)
+    assert {now.launches_per_step for now in later} == {last}
 
 
 def test_half_precision_learns_and_resumes_bit_for_bit(gpu_device: Device, tmp_path: Path):

@@ -21,11 +21,13 @@ SHAPES = [(1, 1, 1), (65, 130, 18), (128, 256, 64), (7, 257, 33), (129, 64, 8)]
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest, gpu_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> Device:
+def device(
+    request: pytest.FixtureRequest, fresh_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch
+) -> Device:
     """A device whose products all run in one kind of block: the test's own, or the smallest."""
     sides = getattr(request, "param", BLOCKS[0])
     monkeypatch.setattr(product, "choose_block", lambda *of: Block(*sides, *of[-2:]))
-    return gpu_variants["gpu"]
+    return fresh_variants["gpu"]
 
 
 def operand(rng: np.random.Generator, device: Device, shape: tuple[int, ...], layout: str) -> tuple[Tensor, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wgpu_nn import Device, Tensor, tensor
+from wgpu_nn.tensor import Cell
 from wgpu_nn.train import capture
 
 # shape, axes: each takes another way through the planner on a GPU, on a software adapter, or on both.
@@ -78,3 +79,23 @@ def test_the_same_sum_twice_has_the_same_bits(each_way: Device, rng: np.random.G
     x = tensor(rng.standard_normal((3, 100_003)).astype(np.float32), each_way)
     for axes in ((1,), (0, 1), (0,)):
         np.testing.assert_array_equal(x.sum(axes).numpy(), x.sum(axes).numpy())
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("shape", [(3, 5), (4, 70_001)])  # the latter is folded in two launches
+def test_sums_are_added_to_state_that_they_may_read_themselves(
+    gpu_device: Device, fuse: bool, shape: tuple[int, int]
+) -> None:
+    x = np.random.default_rng(5).integers(-9, 10, shape)
+    counts, scaled = Cell(tensor(np.zeros(shape[0], np.int32), gpu_device)), Cell(tensor(np.ones(shape[0]), gpu_device))
+
+    def step(x: Tensor) -> None:
+        counts.value = counts.value + x.sum(1)
+        scaled.value = scaled.value + (x.float() * scaled.value.unsqueeze(1)).sum(1) * 0.25
+
+    run, want = capture(state=[counts, scaled], fuse=fuse)(step), np.ones(shape[0])
+    for n in range(1, 4):
+        run(tensor(x, gpu_device))
+        assert counts.value.tolist() == list(n * x.sum(1))
+        want = want + want * x.sum(1) * 0.25
+        np.testing.assert_allclose(scaled.value.numpy(), want, rtol=1e-5)  # sums of whole numbers, some thousand

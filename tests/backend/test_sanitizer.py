@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from wgpu_nn import Device, Tensor, full, switches, tensor
+from wgpu_nn.backends.wgpu import Wgpu
+from wgpu_nn.dtype import F32
 from wgpu_nn.errors import ConfigError, DeviceError, SanitizerError
 from wgpu_nn.gpu import Gpu, Kernel, Profile
 from wgpu_nn.nn import CrossEntropyLossConfig, LinearConfig
@@ -65,11 +67,12 @@ def test_what_no_kernel_wrote_is_found_by_who_reads_it() -> None:
     with pytest.raises(SanitizerError, match="got 1 words of x that nothing has, the first at word 7") as caught:
         five_kernels(Device(debug="unwritten").gpu, "partly", some, zeroed=False, eager=True)
     assert "kernel partly 4 on 3 x 1 x 1 workgroups (x 40 bytes, out 40 bytes)" in str(caught.value)
-    device = Device(debug="unwritten")
+    backend = Device(debug="unwritten").backend
+    assert isinstance(backend, Wgpu)
     with pytest.raises(
         SanitizerError, match="read: expected what something has written, got 10 words that nothing has"
     ):
-        device.gpu.stream.read(device.gpu.pool.lease(40), 0, 40)
+        backend.download(backend.empty((10,), F32))
 
 
 def test_a_kernel_outside_of_ops_is_no_ops() -> None:

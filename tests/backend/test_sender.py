@@ -27,9 +27,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Submits wait for it."""
     event, submit = threading.Event(), Submission.submit
 
-    def held(self: Submission, queue: object) -> None:
+    def held(self: Submission, queue: object) -> int:
         assert event.wait(30)
-        submit(self, queue)  # pyright: ignore
+        return submit(self, queue)  # pyright: ignore
 
     monkeypatch.setattr(Submission, "submit", held)
     yield event

@@ -23,8 +23,7 @@ def test_all_that_planners_choose_is_run_alone(request: pytest.FixtureRequest) -
     whole = {item.path for item in session.items} >= BENCHES and not BENCHES & session.config.stash[left_out]
     if not whole or any("::" in arg for arg in session.config.args):
         pytest.skip("some tests of WGSL bodies were left out: python -m pytest tests/backend")
-    found = list(gaps(RUNS))
-    assert not found, "\n".join(found)
+    assert not (found := list(gaps(RUNS))), "\n".join(found)
 
 
 def test_what_is_missing_is_named() -> None:
@@ -33,6 +32,7 @@ def test_what_is_missing_is_named() -> None:
             "a test",
             Variant(file, switches, seen_counts(file), frozenset(seen.kinds)),
             frozenset(shader_report.library()),
+            2,
         )
         for file, seen in shader_report.planned().items()
         for switches in seen.switches
@@ -43,12 +43,15 @@ def test_what_is_missing_is_named() -> None:
     softmax = "softmax.wgsl"
     without = [r for r in full if r.variant.file != softmax or ("LOG", "true") not in r.variant.switches]
     assert list(gaps(without)) == [f"{softmax}: not run with LOG true"]
+    assert list(gaps([r._replace(sides=1) if r.variant.file == softmax else r for r in full])) == [
+        f"{softmax}: not run on several rows of workgroups"
+    ]
     lost = {
         "kinds": frozenset[tuple[str, str]](),
         "counts": frozenset[tuple[str, str]](),
         "functions": frozenset[str](),
     }
-    less = [Run(r.test, Variant(*r.variant[:2], lost["counts"], lost["kinds"]), r.functions) for r in full]  # pyright: ignore[reportArgumentType]
+    less = [Run(r.test, Variant(*r.variant[:2], lost["counts"], lost["kinds"]), r.functions, 2) for r in full]  # pyright: ignore[reportArgumentType]
     assert {"scan.wgsl: not run with out of f32", "reduce_rows.wgsl: not run with LANES 1"} <= set(gaps(less))
 
 

@@ -26,22 +26,21 @@ def given(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("workgroup", [1, 7, 64])
+@pytest.mark.parametrize("workgroup", [1, 4, 64])
 def test_map_computes_each_step_once_and_none_beyond(workgroup: int, gpu: Gpu) -> None:
-    x = given(29)
+    x = given(35)
     text = "fn compute(i: u32) { out[i] = source[i] * 2.0 + f32(i); }"
     out = run(
         gpu,
         "map",
         {"source": x, "out": Out((40,))},
-        (3, 15, 1),
+        -(-35 // workgroup),
         constants={"WORKGROUP": workgroup},
-        sizes={"steps": 29},
+        sizes={"steps": 35},
         text=text,
     )
-    done = min(29, 45 * workgroup)
-    np.testing.assert_array_equal(out[:done], (x * 2 + np.arange(29, dtype=np.float32))[:done])
-    assert (out[29:] == -77).all()
+    np.testing.assert_array_equal(out[:35], x * 2 + np.arange(35, dtype=np.float32))
+    assert (out[35:] == -77).all()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32])
@@ -56,7 +55,7 @@ def test_gather_reads_what_is_named_marks_what_is_not_there_and_leaves_what_anot
     fn missing() -> {element} {{ return {element}(7); }}"""
     sizes = {"items": 16, "limit": 5, "first": first, "held": held, "axis_stride": 3}
     buffers = {"source": x[first : first + held + 1], "index": index, "out": Out((20,), kind)}
-    out = run(gpu, "gather", buffers, (2, 2, 1), constants={"WORKGROUP": 4}, sizes=sizes, text=text)
+    out = run(gpu, "gather", buffers, 4, constants={"WORKGROUP": 4}, sizes=sizes, text=text)
     mark = np.full(1, -77).astype(kind)[0]
     want = np.full(20, mark)
     for i, named in enumerate(np.where(index < 0, index.astype(np.int64) + 5, index)):
@@ -69,29 +68,36 @@ def test_gather_reads_what_is_named_marks_what_is_not_there_and_leaves_what_anot
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_scatter_adds_all_that_is_sent_in_order(kind: Any, gpu: Gpu) -> None:
-    base, index = (given(4) * 9).astype(kind), i32([1, -1, 1, 9, 0, 3])
-    source = (given(6, seed=1) * 9).astype(kind)
+    index, source = np.full((6, 2), -1, np.int32), (given(6, 3, seed=1) * 9).astype(kind)
+    index[:, 1] = [1, -1, 1, 9, -5, 3]  # the other column is not asked
+    base = (given(12) * 9).astype(kind)
+    # Elements 1 .. 4 are targets 0 .. 3 of the last column of the source; to the others nothing can be sent.
     text = """struct Place { base: u32, index: u32, source: u32, inside: bool }
-    fn locate(i: u32) -> Place { return Place(i, 0u, 0u, i != 0u); }
-    fn axis_of(i: u32) -> u32 { return i; }"""
-    sizes = {"items": 4, "limit": 4, "senders": 6, "index_stride": 1, "source_stride": 1}
-    out = run(
-        gpu,
-        "scatter_add",
-        {"base": base, "index": index, "source": source, "out": Out((5,), kind)},
-        1,
-        constants={"WORKGROUP": 8},
-        sizes=sizes,
-        text=text,
-    )
+    fn locate(i: u32) -> Place { return Place(i, 1u, 2u, i > 0u && i < 5u); }
+    fn axis_of(i: u32) -> u32 { return i - 1u; }"""
+    sizes = {"items": 12, "limit": 4, "senders": 6, "index_stride": 2, "source_stride": 3}
+    buffers = {"base": base, "index": index, "source": source, "out": Out((13,), kind)}
+    out = run(gpu, "scatter_add", buffers, 6, constants={"WORKGROUP": 2}, sizes=sizes, text=text)
     want = base.copy()
-    for k, at in enumerate(index):
-        if at in (1, 3, -1):
-            want[at] += source[k]
+    for k, at in enumerate(index[:, 1]):
+        if -4 <= at < 4:
+            want[1 + at % 4] += source[k, 2]
     np.testing.assert_array_equal(out, [*want, -77])
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (9, 8, 17), (8, 16, 8), (3, 5, 21)], ids=str)
+# Rows, inner, columns; and whether the second operand, which both batches share then, is summed along the inner axis.
+PRODUCTS = [
+    (1, 1, 1, False),
+    (16, 8, 17, False),
+    (8, 16, 8, True),
+    (3, 5, 21, True),
+    (19, 40, 21, False),
+    (18, 72, 22, True),
+    (5, 152, 16, False),
+]
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns", "sums"), PRODUCTS)
 @pytest.mark.parametrize(
     ("file", "teams", "by_inner"),
     [
@@ -104,20 +110,27 @@ def test_scatter_adds_all_that_is_sent_in_order(kind: Any, gpu: Gpu) -> None:
     ],
 )
 def test_matmul_multiplies_slices_of_batches(
-    file: str, teams: int, by_inner: tuple[bool, ...], shape: tuple[int, int, int], gpu: Gpu
+    file: str, teams: int, by_inner: tuple[bool, ...], rows: int, inner: int, columns: int, sums: bool, gpu: Gpu
 ) -> None:
-    rows, inner, columns = shape
     if file == "matmul_dot" and inner % 4:
         inner = 4
-    x, y = given(2, rows, inner), given(2, inner, columns, seed=1)
-    slices = 2 if inner >= 16 else 1
+    x, y = given(2, rows, inner), given(1 if sums else 2, inner, columns, seed=1)
+    slices = 2 if inner >= 16 and not sums else 1
     per_slice = -(-inner // slices)
+    unit = 16 * teams if file == "matmul_tile" else 1
+    per_slice = -(-per_slice // unit) * unit
+    slices = -(-inner // per_slice)
     sizes = {"rows": rows, "columns": columns, "inner": inner, "batches": 2, "slices": slices, "per_slice": per_slice}
-    text = """fn a_start(batch: u32) -> u32 { return batch * rows() * inner(); }
-    fn b_start(batch: u32) -> u32 { return batch * inner() * columns(); }
-    fn c_start(batch: u32, slice: u32) -> u32 { return (slice * batches() + batch) * rows() * columns(); }
+    text = f"""fn a_start(batch: u32) -> u32 {{ return batch * rows() * inner(); }}
+    fn b_start(batch: u32) -> u32 {{ return {"0u" if sums else "batch"} * inner() * columns(); }}
+    const SUMS = {str(sums).lower()};
+    """
+    text += """fn c_start(batch: u32, slice: u32) -> u32 { return (slice * batches() + batch) * rows() * columns(); }
     fn c_store(start: u32, m: u32, n: u32, v: vec4f) {
         for (var i = 0u; i < 4u; i++) { if (n + i < columns()) { out[start + m * columns() + n + i] = v[i]; } }
+    }
+    fn sums_store(n: u32, v: vec4f) {
+        for (var i = 0u; i < 4u; i++) { if (n + i < columns()) { sums[n + i] = v[i]; } }
     }
     fn a_one(start: u32, m: u32, k: u32) -> f32 {
         return select(0.0, a[start + min(m, rows() - 1u) * inner() + min(k, inner() - 1u)], m < rows() && k < inner());
@@ -130,8 +143,7 @@ def test_matmul_multiplies_slices_of_batches(
         return vec4f(b_one(s, k, n), b_one(s, k, n + 1u), b_one(s, k, n + 2u), b_one(s, k, n + 3u));
     }
     """
-    constants: dict[str, int | bool] = {"WORKGROUP": 8}
-    b: Any = y
+    constants: dict[str, int | bool] = {"WORKGROUP": 2}
     if file == "matmul_tile":
         constants = {"SIDE": 4, "TILE": 16, "GROUPS": teams}
         constants |= dict(zip(("A_BY_INNER", "B_BY_INNER"), by_inner, strict=True))
@@ -139,65 +151,58 @@ def test_matmul_multiplies_slices_of_batches(
             return vec4f(a_one(s, m, k), a_one(s, m + 1u, k), a_one(s, m + 2u, k), a_one(s, m + 3u, k));
         }
         fn b_load(s: u32, k: u32, n: u32) -> vec4f { return b_four(s, k, n); }"""
-        per_slice = sizes["per_slice"] = -(-per_slice // (16 * teams)) * 16 * teams
-        slices = sizes["slices"] = -(-inner // per_slice)
+        groups = -(-columns // 16) * -(-rows // 16) * 2 * slices
     else:
         width = 8 if file == "matmul_direct" else 4
         tiles_x = -(-columns // width)
         sizes |= {"tiles_x": tiles_x, "tiles": tiles_x * -(-rows // 8) * 2 * slices}
+        groups = -(-sizes["tiles"] // 2)
         if file == "matmul_direct":
-            text += """fn a_at(s: u32, m: u32, k: u32) -> f32 { return a_one(s, m, k); }
+            text += """fn a_at(s: u32, m: u32, k: u32) -> f32 { return a[s + m * inner() + k]; }
             fn b_at(s: u32, k: u32, n: u32) -> vec4f { return b_four(s, k, n); }"""
         else:  # four inner elements at a time
             text += """fn a_at(s: u32, m: u32, k: u32) -> vec4f {
-                let at = 4u * k;
-                return vec4f(a_one(s, m, at), a_one(s, m, at + 1u), a_one(s, m, at + 2u), a_one(s, m, at + 3u));
+                let at = s + m * inner() + 4u * k;
+                return vec4f(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
             }
             fn b_at(s: u32, k: u32, n: u32) -> vec4f {
-                let at = 4u * k;
-                return vec4f(b_one(s, at, n), b_one(s, at + 1u, n), b_one(s, at + 2u, n), b_one(s, at + 3u, n));
+                let at = s + 4u * k * columns() + n;
+                return vec4f(b[at], b[at + columns()], b[at + 2u * columns()], b[at + 3u * columns()]);
             }"""
-    out = run(
-        gpu,
-        file,
-        {"a": x, "b": b, "out": Out((slices, 2, rows, columns))},
-        (5, 9, 1),
-        constants=constants,
-        sizes=sizes,
-        text=text,
-    )
+    # A mark more than there are columns: nothing is stored behind them.
+    buffers: dict[str, Any] = {"a": x, "b": y, "out": Out((slices, 2, rows, columns)), "sums": Out((columns + 1,))}
+    out, added = run(gpu, file, buffers, groups, constants=constants, sizes=sizes, text=text)
     np.testing.assert_allclose(out.sum(axis=0), x.astype(np.float64) @ y, rtol=1e-5, atol=1e-5)
+    want = [*y[0].astype(np.float64).sum(axis=0), -77] if sums else np.full(columns + 1, -77)
+    np.testing.assert_allclose(added, want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("file", ["cross_entropy", "cross_entropy_grad"])
 def test_cross_entropy_of_rows_and_its_gradient(file: str, gpu: Gpu) -> None:
-    x, targets = given(9, 4) * 5, i32([0, 3, 1, 2, 4, -1, 0, 0, 3])
+    # Every third column of the rows of an array, whose other columns are far larger; and every other target.
+    wide, sent = given(10, 14) + 1000, np.full(21, 9, np.int32)
+    wide[:, 1:13:3], sent[1::2] = given(10, 4) * 5, [0, 3, 1, 2, 4, -1, 0, 0, 3, 2]
+    wide[6:9, 1:13:3] = [[90, 1, 2, 3], [-1, -2, -3, 95], [0, 97, 1, 2]]  # of these exponentials overflow
+    x, targets = np.ascontiguousarray(wide[:, 1:13:3]).astype(np.float64), i32(sent[1::2])
     sizes = {
-        "rows": 9,
+        "rows": 10,
         "classes": 4,
-        "logits_start": 0,
-        "logits_row": 4,
-        "logits_class": 1,
-        "targets_start": 0,
-        "targets_row": 1,
+        "logits_start": 1,
+        "logits_row": 14,
+        "logits_class": 3,
+        "targets_start": 1,
+        "targets_row": 2,
     }
-    if file == "cross_entropy":
-        out = run(
-            gpu, file, {"logits": x, "targets": targets, "out": Out((9,))}, 2, constants={"WORKGROUP": 8}, sizes=sizes
-        )
-        want = reference.cross_entropy(x.astype(np.float64), targets)
+    text = "fn cotangent(row: u32) -> f32 { return f32(row) + 1.0; }"
+    grad = file == "cross_entropy_grad"
+    buffers = {"logits": wide, "targets": sent, "out": Out((10, 4) if grad else (10,))}
+    out = run(gpu, file, buffers, 10, constants={"WORKGROUP": 1}, sizes=sizes, text=text)
+    alike = run(gpu, file, buffers, 3, constants={"WORKGROUP": 4}, sizes=sizes, text=text)
+    np.testing.assert_array_equal(out, alike)
+    if grad:
+        want = reference.cross_entropy_grad(np.arange(1.0, 11.0), x, targets)
     else:
-        text = "fn cotangent(row: u32) -> f32 { return f32(row) + 1.0; }"
-        out = run(
-            gpu,
-            file,
-            {"logits": x, "targets": targets, "out": Out((9, 4))},
-            2,
-            constants={"WORKGROUP": 8},
-            sizes=sizes,
-            text=text,
-        )
-        want = reference.cross_entropy_grad(np.arange(1.0, 10.0), x.astype(np.float64), targets)
+        want = reference.cross_entropy(x, targets)
     np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases_conv import counts, window
+from tests.cases_conv import counts, slices_of, window
 from tests.shader_bench import Out, run
 from wgpu_nn import Device
 from wgpu_nn.backends import numpy_windows
@@ -31,21 +31,37 @@ def constants_of(ways: Sequence[str], kernel: Any, given: dict[str, Any], **more
     rows = {"KERNEL": kernel, "STRIDE": given["stride"], "DILATION": given["dilation"]}
     steps = [s // math.gcd(s, d) for s, d in zip(given["stride"], given["dilation"], strict=True)]
     found = {f"{n}_{w}": v for n, row in {**rows, "STEP": steps}.items() for w, v in zip(ways, row, strict=True)}
-    return {"WORKGROUP": 8, "PADDED": any(map(any, given["padding"])), **found, **more}
+    return {"WORKGROUP": 2, "PADDED": any(map(any, given["padding"])), **found, **more}
 
 
-VOLUMES = [
-    ((2, 4, 3, 4, 3), (6, 2, 2, 3, 1), window(3, groups=2)),
-    ((1, 11, 4, 3, 5), (10, 11, 2, 1, 3), window(3, stride=(2, 1, 3), padding=((1, 0), (0, 1), (2, 1)), dilation=(1, 2, 1))),
-    ((1, 2, 5, 6, 7), (4, 1, 2, 2, 2), window(3, groups=2, stride=(1, 2, 1), dilation=(3, 1, 2))),
-    ((1, 2, 2, 3, 4), (3, 2, 1, 2, 2), window(3, padding=((0, 0), (1, 1), (0, 0)))),
-]  # fmt: skip
+VOLUMES = {
+    "groups": ((2, 4, 3, 4, 3), (6, 2, 2, 3, 1), window(3, groups=2)),
+    "padded": (
+        (1, 11, 4, 3, 5),
+        (10, 11, 2, 1, 3),
+        window(3, stride=(2, 1, 3), padding=((1, 0), (0, 1), (2, 1)), dilation=(1, 2, 1)),
+    ),
+    "apart": ((1, 2, 5, 6, 7), (4, 1, 2, 2, 2), window(3, groups=2, stride=(1, 2, 3), dilation=(3, 1, 2))),
+    "flat": ((1, 2, 2, 3, 4), (3, 2, 1, 2, 2), window(3, padding=((0, 0), (1, 1), (0, 0)))),
+    "two blocks a group": ((2, 32, 2, 3, 3), (32, 16, 2, 1, 2), window(3, groups=2, padding=((1, 1), (0, 0), (0, 1)))),
+    "one pixel": ((1, 1, 1, 1, 1), (2, 1, 2, 2, 2), window(3, padding=((1, 1), (1, 1), (1, 1)))),
+}
+FILES = ["conv3d", "conv3d_input_grad", "conv3d_weight_grad"]
 
 
-@pytest.mark.parametrize("row", VOLUMES, ids=["groups", "padded", "apart", "flat"])
-@pytest.mark.parametrize("file", ["conv3d", "conv3d_input_grad", "conv3d_weight_grad"])
-def test_volumes_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> None:
-    shape, weight, options = row
+@pytest.mark.parametrize("row", VOLUMES)
+@pytest.mark.parametrize("file", FILES)
+def test_volumes_sum_over_their_windows(file: str, row: str, gpu: Gpu) -> None:
+    convolve(gpu, file, *VOLUMES[row])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_volumes_of_any_number_of_channels_end_where_these_do(file: str, gpu: Gpu) -> None:
+    for n in range(1, 10):
+        convolve(gpu, file, (2, 2 * n, 2, 1, 6), (2 * n, n, 1, 1, 3), window(3, groups=2))
+
+
+def convolve(gpu: Gpu, file: str, shape: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any]) -> None:
     sizes, kernel, groups = shape[2:], weight[2:], options["groups"]
     found = counts(sizes, kernel, options)
     n, c, o, into = shape[0], shape[1], weight[0], weight[1]
@@ -62,13 +78,15 @@ def test_volumes_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> None:
         more = {"pixels": n * math.prod(found), "out_dhw": math.prod(found), "blocks": blocks * groups}
         buffers: Any = {"source": x, "weight": taps, "bias": bias, "out": Out((n, o, *found))}
         sized = {**common, **more, "group_blocks": blocks}
-        out = run(gpu, file, buffers, (5, 9, 1), constants=constants, sizes=sized, text=text)
+        out = run(
+            gpu, file, buffers, -(-more["pixels"] // 16) * more["blocks"], constants=constants, sizes=sized, text=text
+        )
         want = numpy_windows.convolution(x.astype(np.float64), taps, bias, **options)
     elif file == "conv3d_input_grad":
         blocks = -(-into // 8)
         more = {"items": n * blocks * groups * math.prod(sizes), "blocks": blocks * groups, "group_blocks": blocks}
         buffers = {"source": g, "weight": taps, "out": Out(shape)}
-        out = run(gpu, file, buffers, (7, 11, 1), constants=constants, sizes={**common, **more})
+        out = run(gpu, file, buffers, -(-more["items"] // 2), constants=constants, sizes={**common, **more})
         want = numpy_windows.input_grad(g.astype(np.float64), taps, shape=shape, **options)
     else:
         columns, blocks, rows, per_slice = into * math.prod(kernel), -(-(o // groups) // 8), n * found[0] * found[1], 3
@@ -79,28 +97,31 @@ def test_volumes_sum_over_their_windows(file: str, row: Any, gpu: Gpu) -> None:
             "column_blocks": -(-columns // 8),
         }  # fmt: skip
         buffers = {"source": x, "grad": g, "out": Out((slices, size + o))}
-        without = {**constants, "SUMS": False}
-        alone = run(gpu, file, buffers, (9, 13, 1), constants=without, sizes={**common, **more})
-        both = run(gpu, file, buffers, (9, 13, 1), constants=constants, sizes={**common, **more})
-        np.testing.assert_array_equal(alone[:, :size], both[:, :size])
-        assert (alone[:, size:] == -77).all()
-        both = both.sum(axis=0)
-        np.testing.assert_allclose(both[size:], g.sum(axis=(0, 2, 3, 4)), rtol=1e-5, atol=2e-5)
-        out = both[:size].reshape(weight)
-        want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
-    np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5)
+        tiles = -(-more["items"] // 2)
+        both = run(gpu, file, buffers, tiles, constants=constants, sizes={**common, **more})
+        if weight == VOLUMES["groups"][1]:
+            without = {**constants, "SUMS": False}
+            alone = run(gpu, file, buffers, tiles, constants=without, sizes={**common, **more})
+            np.testing.assert_array_equal(alone[:, :size], both[:, :size])
+            assert (alone[:, size:] == -77).all()
+        shares = slices_of(g, 1, per_slice)
+        np.testing.assert_allclose(both[:, size:], [s.sum(axis=(0, 2, 3, 4)) for s in shares], rtol=1e-5, atol=2e-5)
+        out = both[:, :size].reshape(-1, *weight)
+        want = [numpy_windows.weight_grad(x.astype(np.float64), s, shape=weight, **options) for s in shares]
+    np.testing.assert_allclose(out, np.asarray(want), rtol=1e-5, atol=4e-5)
 
 
 PLANES = [
     ((2, 3, 9, 11), (6, 1, 3, 5), window(2, groups=3, padding=((1, 1), (2, 1)))),  # slides
     ((1, 4, 12, 19), (2, 2, 2, 3), window(2, groups=2, stride=(2, 1), dilation=(1, 3), padding=((0, 1), (0, 0)))),
-    ((2, 1, 4, 30), (2, 1, 1, 11), window(2, padding=((0, 0), (5, 5)))),
+    ((2, 1, 4, 30), (2, 1, 1, 16), window(2, padding=((0, 0), (5, 5)))),
     ((2, 2, 11, 9), (2, 2, 3, 1), window(2, stride=(1, 2), dilation=(2, 1))),
+    ((1, 1, 1, 1), (2, 1, 2, 2), window(2, padding=((1, 1), (1, 1)))),
 ]
 
 
 @pytest.mark.parametrize("upright", [True, False], ids=["upright", "along rows"])
-@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright"])
+@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright", "one pixel"])
 def test_strips_sum_over_their_windows_in_either_direction(row: Any, upright: bool, gpu: Gpu) -> None:
     shape, weight, options = row
     found = counts(shape[2:], weight[2:], options)
@@ -124,16 +145,26 @@ def test_strips_sum_over_their_windows_in_either_direction(row: Any, upright: bo
     fn weight_tap(c: u32, k: u32, j: u32) -> u32 {{ return c * {taps[0, 0].size}u + {tap}; }}
     fn initial(o: u32) -> f32 {{ return bias[o]; }}"""
     buffers: Any = {"source": x, "weight": taps, "bias": bias, "out": Out((n, o, *found))}
-    out = run(gpu, "conv2d_strip", buffers, (9, 13, 1), constants=constants, sizes=sizes, text=text)
+    out = run(gpu, "conv2d_strip", buffers, -(-sizes["items"] // 2), constants=constants, sizes=sizes, text=text)
     want = numpy_windows.convolution(x.astype(np.float64), taps, bias, **options)
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("sums", [False, True], ids=["weight", "weight and bias"])
-@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright"])
+@pytest.mark.parametrize("row", PLANES, ids=["slides", "jumps", "long", "upright", "one pixel"])
 @pytest.mark.parametrize("shared", [False, True], ids=["rows", "shared"])
 def test_filters_gradients_are_summed_in_slices(shared: bool, row: Any, sums: bool, gpu: Gpu) -> None:
-    shape, weight, options = row
+    filter_gradients(gpu, shared, sums, *row)
+
+
+@pytest.mark.parametrize("wide", [2, 4, 6, 7, 8])
+def test_filters_of_any_width_end_where_these_do(wide: int, gpu: Gpu) -> None:
+    filter_gradients(gpu, False, False, (1, 2, 3, 10), (2, 2, 2, wide), window(2, padding=((1, 0), (0, 1))))
+
+
+def filter_gradients(
+    gpu: Gpu, shared: bool, sums: bool, shape: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any]
+) -> None:
     oh, ow = counts(shape[2:], weight[2:], options)
     n, c, o, into = shape[0], shape[1], weight[0], weight[1]
     x, g, size, columns = given(*shape), given(n, o, oh, ow, seed=2), math.prod(weight), math.prod(weight[1:])
@@ -147,15 +178,15 @@ def test_filters_gradients_are_summed_in_slices(shared: bool, row: Any, sums: bo
         "pad_left": options["padding"][1][0], "in_channels": c, "out_channels": o, "group_in": into,
         "group_out": o // options["groups"], "columns": columns, "column_blocks": -(-columns // 12),
     }  # fmt: skip
-    constants = constants_of("HW", weight[2:], options, SUMS=sums, WORKGROUP=16 if shared else 8)
+    constants = constants_of("HW", weight[2:], options, SUMS=sums, WORKGROUP=16 if shared else 2)
     file = "conv2d_filter_grad_shared" if shared else "conv2d_filter_grad"
     buffers: Any = {"source": x, "grad": g, "out": Out((slices, size + o))}
-    grid = (slices * tiles, 1, 1) if shared else (-(-slices * tiles // 8), 1, 1)
-    out = run(gpu, file, buffers, grid, constants=constants, sizes=sizes)
-    want = numpy_windows.weight_grad(x.astype(np.float64), g, shape=weight, **options)
-    np.testing.assert_allclose(out[:, :size].sum(axis=0).reshape(weight), want, rtol=1e-5, atol=3e-5)
+    groups = slices * tiles if shared else -(-slices * tiles // 2)
+    out = run(gpu, file, buffers, groups, constants=constants, sizes=sizes)
+    shares = slices_of(g, ow if shared else 2, per_slice)
+    want = [numpy_windows.weight_grad(x.astype(np.float64), s, shape=weight, **options) for s in shares]
+    np.testing.assert_allclose(out[:, :size].reshape(-1, *weight), want, rtol=1e-5, atol=3e-5)
     if sums:
-        bias = g.astype(np.float64).sum(axis=(0, 2, 3))
-        np.testing.assert_allclose(out[:, size:].sum(axis=0), bias, rtol=1e-5, atol=3e-5)
+        np.testing.assert_allclose(out[:, size:], [s.sum(axis=(0, 2, 3)) for s in shares], rtol=1e-5, atol=3e-5)
     else:
         assert (out[:, size:] == -77).all()

@@ -61,10 +61,10 @@ ROWS = [
 @pytest.mark.parametrize("captured", [False, True], ids=["eager", "captured"])
 @pytest.mark.parametrize(("shape", "filters", "padding"), ROWS, ids=str)
 def test_it_equals_a_direct_convolution_and_its_gradients(
-    shape: tuple[int, ...], filters: int, padding: Any, captured: bool, gpu_variants: dict[str, Device], exact: Device
+    shape: tuple[int, ...], filters: int, padding: Any, captured: bool, fresh_variants: dict[str, Device], exact: Device
 ) -> None:
     arrays = [given(*shape), given(filters, shape[1], 3, 3, seed=1), given(filters, seed=2)]
-    got = learned(gpu_variants["gpu"], arrays, padding, captured)
+    got = learned(fresh_variants["gpu"], arrays, padding, captured)
     for x, want in zip(got, learned(exact, arrays, padding, False), strict=True):
         np.testing.assert_allclose(x, want, **CLOSE)
 
@@ -93,28 +93,28 @@ def test_wide_convolutions_with_many_pixels_are_computed_so_and_others_are_not()
 @pytest.mark.usefixtures("trust")
 @pytest.mark.parametrize(("role", "matrix"), [("input", B), ("filter", G), ("grad", A)], ids=str)
 def test_a_tile_is_spread_by_rows_and_columns(role: str, matrix: np.ndarray, gpu_device: Device) -> None:
-    tiles = given(11, 4, 4)
+    tiles = given(12, 4, 4)
     n = matrix.shape[1]
     tiles[:, n:] = tiles[:, :, n:] = 0
     text = f"""fn load(i: u32) -> mat4x4f {{ return mat4x4f(x[4u * i], x[4u * i + 1u], x[4u * i + 2u], x[4u * i + 3u]); }}
     fn spread(m: mat4x4f) -> mat4x4f {{ {SPREAD[role]} }}"""
-    buffers = {"x": tiles, "out": Out((16, 11))}
-    options: dict[str, Any] = {"constants": {"WORKGROUP": 4}, "sizes": {"items": 11}, "elements": {"x": "vec4f"}}
-    out = run(gpu_device.gpu, "winograd_spread", buffers, (2, 2, 1), text=text, **options)
+    buffers = {"x": tiles, "out": Out((16, 12))}
+    options: dict[str, Any] = {"constants": {"WORKGROUP": 2}, "sizes": {"items": 12}, "elements": {"x": "vec4f"}}
+    out = run(gpu_device.gpu, "winograd_spread", buffers, 6, text=text, **options)
     want = matrix @ tiles[:, :n, :n].astype(np.float64) @ matrix.T
-    np.testing.assert_allclose(out.T.reshape(11, 4, 4), want, rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(out.T.reshape(12, 4, 4), want, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.usefixtures("trust")
 @pytest.mark.parametrize(("role", "matrix"), [("output", A.T), ("filter", G.T)], ids=str)
 def test_a_tile_is_collected_by_rows_and_columns(role: str, matrix: np.ndarray, gpu_device: Device) -> None:
-    tiles = given(16, 11)
+    tiles = given(16, 12)
     text = f"""fn store(i: u32, v: mat4x4f) {{ for (var y = 0u; y < 4u; y++) {{ out[4u * i + y] = v[y]; }} }}
     fn collect(m: mat4x4f) -> mat4x4f {{ {COLLECT[role]} }}"""
-    buffers = {"source": tiles, "out": Out((11, 4, 4), element="vec4f")}
-    options: dict[str, Any] = {"constants": {"WORKGROUP": 4}, "sizes": {"items": 11}}
-    out = run(gpu_device.gpu, "winograd_collect", buffers, (2, 2, 1), text=text, **options)
+    buffers = {"source": tiles, "out": Out((12, 4, 4), element="vec4f")}
+    options: dict[str, Any] = {"constants": {"WORKGROUP": 2}, "sizes": {"items": 12}}
+    out = run(gpu_device.gpu, "winograd_collect", buffers, 6, text=text, **options)
     n = matrix.shape[0]
-    want = matrix @ tiles.T.reshape(11, 4, 4).astype(np.float64) @ matrix.T
+    want = matrix @ tiles.T.reshape(12, 4, 4).astype(np.float64) @ matrix.T
     np.testing.assert_allclose(out[:, :n, :n], want, rtol=1e-6, atol=4e-6)
     assert not out[:, n:].any() and not out[:, :, n:].any()

@@ -18,7 +18,7 @@ from wgpu_nn import Device, tensor
 from wgpu_nn.backends import numpy_windows
 from wgpu_nn.dtype import Float
 from wgpu_nn.gpu import PARAMS_WORDS, Gpu
-from wgpu_nn.kernels import Target, weight_tile
+from wgpu_nn.kernels import Target, weight_run, weight_tile
 from wgpu_nn.kernels.weight_tile import THREADS, WRITER, WeightTile, run_weight_tiles, weight_tile_body
 from wgpu_nn.ops import DEFAULT_DTYPES
 from wgpu_nn.shape import size
@@ -108,7 +108,7 @@ def test_a_tile_sums_over_its_slice(
     gpu: Gpu = gpu_device.gpu
     sizes = dict(zip(weight_tile._WORDS, words, strict=True))  # pyright: ignore[reportPrivateUsage]
     buffers = {"source": x, "grad": g, "out": Out((slices, per_slice))}
-    out = run(gpu, WRITER, buffers, grid, sizes=sizes, written=weight_tile_body(tile))
+    out = run(gpu, WRITER, buffers, math.prod(grid), sizes=sizes, written=weight_tile_body(tile))
     close(out[:, : size(shape)].sum(0).reshape(shape), exactly(x, g, shape, options))
     if sums:
         close(out[:, size(shape) :].sum(0), g.astype(np.float64).sum((0, 2, 3)))
@@ -117,13 +117,13 @@ def test_a_tile_sums_over_its_slice(
 @pytest.mark.usefixtures("several_slices")
 @pytest.mark.parametrize("name", ROWS)
 def test_planned_gradients_agree_with_float64(
-    name: str, gpu_variants: dict[str, Device], rng: np.random.Generator
+    name: str, fresh_variants: dict[str, Device], rng: np.random.Generator
 ) -> None:
     x_shape, shape, more = ROWS[name]
     options = window(2, **more)
     g_shape = (x_shape[0], shape[0], *counts(x_shape[2:], shape[2:], options))
     x, g = (rng.standard_normal(s).astype(np.float32) for s in (x_shape, g_shape))
-    ours = [tensor(v, gpu_variants["gpu"]) for v in (x, g)]
+    ours = [tensor(v, fresh_variants["gpu"]) for v in (x, g)]
     got = [ours[1].run("conv2d_weight_grad", *ours, shape=shape, **options).numpy() for _ in range(2)]
     close(got[0], exactly(x, g, shape, options))
     np.testing.assert_array_equal(got[0], got[1])
@@ -132,7 +132,7 @@ def test_planned_gradients_agree_with_float64(
 @pytest.mark.usefixtures("several_slices")
 @pytest.mark.parametrize("padded", [False, True], ids=["plain", "padded"])
 def test_what_no_window_covers_does_not_matter_and_what_one_does_stays_where_it_is(
-    padded: bool, gpu_variants: dict[str, Device], rng: np.random.Generator, trust: str
+    padded: bool, fresh_variants: dict[str, Device], rng: np.random.Generator, trust: str
 ) -> None:
     # Rows and columns between strides are in no window; an output of 5 rows ends within its second strip.
     options = window(2, stride=(3, 3), padding=((1, 1), (1, 1)) if padded else ((0, 0), (0, 0)))
@@ -142,7 +142,7 @@ def test_what_no_window_covers_does_not_matter_and_what_one_does_stays_where_it_
     x[:, :, :, first::3] = np.inf
     g_shape = (3, 6, *counts(x.shape[2:], (2, 2), options))
     g = rng.standard_normal(g_shape).astype(np.float32)
-    device = gpu_variants["gpu"]
+    device = fresh_variants["gpu"]
     run_one = tensor(g, device).run
     want = exactly(x, g, (6, 2, 2, 2), options)
     assert g_shape[2] == 5 and np.isfinite(want).all()
@@ -153,12 +153,12 @@ def test_what_no_window_covers_does_not_matter_and_what_one_does_stays_where_it_
 
 @pytest.mark.usefixtures("several_slices")
 def test_a_nan_of_the_last_input_row_reaches_only_the_taps_that_see_it(
-    gpu_variants: dict[str, Device], rng: np.random.Generator, trust: str
+    fresh_variants: dict[str, Device], rng: np.random.Generator, trust: str
 ) -> None:
     # 5 rows of outputs are a strip and a quarter: those that are missing must not multiply the row by 0.
     x, g = rng.standard_normal((2, 1, 7, 6)).astype(np.float32), rng.standard_normal((2, 8, 5, 4)).astype(np.float32)
     x[1, 0, 6, 2] = np.nan
-    device, options = gpu_variants["gpu"], window(2)
+    device, options = fresh_variants["gpu"], window(2)
     ours = [tensor(v, device) for v in (x, g)]
     got = ours[0].run("conv2d_weight_grad", *ours, shape=(8, 1, 3, 3), **options).numpy()
     want = exactly(x, g, (8, 1, 3, 3), options)
@@ -218,6 +218,6 @@ def test_adapters_with_too_little_do_without_workgroup_memory() -> None:
         texts[limits] = plans.launches[0][0].source
     assert texts == {
         (256, 16384): WRITER,
-        (64, 16384): "conv2d_weight_grad.wgsl",
-        (256, 8192): "conv2d_weight_grad.wgsl",
+        (64, 16384): weight_run.WRITER,
+        (256, 8192): weight_run.WRITER,
     }

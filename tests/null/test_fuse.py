@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from wgpu_nn.dtype import F32, I32
+from wgpu_nn.dtype import F32, I32, DType
 from wgpu_nn.graph import Program, Ref, Trace, Value, simplify
 from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import Fused, fuse
-from wgpu_nn.graph.plan import Plan, Slot, plan_plainly
+from wgpu_nn.graph.plan import Plan, plan_plainly
 from wgpu_nn.kernels import Target
+from wgpu_nn.kernels.plan import Slot
 from wgpu_nn.ops import DEFAULT_DTYPES, OPS, Category, Spec
 
 TARGET = Target(software=True, invocations=256, storage=16384, bindings=8)
@@ -278,6 +279,23 @@ def test_one_update_is_in_place_by_itself():
     p = m.state(5)
     plan = planned(m.program(updates={p: m.mul(p, 0.5)}))
     assert len(plan.dispatches) == 1 and not plan.copies
+
+
+@pytest.mark.parametrize("dtype", [F32, I32])
+def test_a_sum_that_is_added_to_state_is_one_launch_in_place(dtype: DType):
+    m = Maker()
+    total, x = (m.trace.input(role, Spec(shape, dtype)) for role, shape in (("state", (4,)), ("arg", (3, 4))))
+    program = m.program(updates={total: m.add(total, m.sums(x, 0))})
+    assert cut(program) == ["sum > add"]
+    plan = planned(program)
+    assert [len(d.slots) for d in plan.dispatches] == [2] and not plan.copies
+
+
+def test_a_sum_over_what_reads_the_state_that_it_replaces_is_copied_there():
+    m = Maker()
+    total, x = m.state(4), m.arg(3, 4)
+    plan = planned(m.program(updates={total: m.add(total, m.sums(m.mul(x, total), 0))}))
+    assert len(plan.dispatches) == 1 and len(plan.copies) == 1
 
 
 def test_an_update_is_a_copy_where_the_old_value_is_still_needed():

@@ -6,7 +6,8 @@ import random
 
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.graph.order import AHEAD, side_by_side
-from wgpu_nn.graph.plan import Dispatch, Slot
+from wgpu_nn.graph.plan import Dispatch
+from wgpu_nn.kernels.plan import Slot
 
 A, B, C, D, E, F = (Slot("temp", 4) for _ in range(6))
 

@@ -68,7 +68,7 @@ def test_a_call_that_does_not_fit_names_the_function_the_argument_and_both_types
         every(0.5, I1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(KindError, match=r"every\(x\): expected a Tensor\[1\], got NoneType"):
         every(None, I1)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="missing a required argument"):
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'"):
         every(F1)  # pyright: ignore[reportCallIssue]
 
 

@@ -142,6 +142,13 @@ def test_a_bad_row_is_named_passed_over_and_counted(
 
 
 @pytest.mark.parametrize(("write", "read"), FORMATS)
+def test_a_target_beyond_single_precision_is_a_bad_row(tmp_path: Path, write: Write, read: Read):
+    path = write(tmp_path / "t", [(1.0, 2.0, "a"), (2.0, -1e300, "b")])
+    with pytest.raises(DataError, match=r"expected a finite number of single precision, got .*1e\+300"):
+        read(path, "length", ["width"], regression=True)
+
+
+@pytest.mark.parametrize(("write", "read"), FORMATS)
 def test_missing_numbers_can_be_filled(tmp_path: Path, write: Write, read: Read):
     table = read(write(tmp_path / "t", [(1.0, None, "a"), (2.0, 3.0, "b")]), "species", missing=-1)
     assert table.x.tolist() == [[1, -1], [2, 3]]

@@ -237,6 +237,25 @@ def test_what_cannot_be_trained_is_told_before_anything_is_written(
     assert message in capsys.readouterr().err and not run.exists()
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "more", "message"),
+    [
+        (np.nan, 0, (), "finite numbers as inputs, got NaN or infinity in item "),
+        (1.0, np.inf, ("--loss", "mse"), "finite numbers as targets of 36 items, got NaN or infinity among them"),
+        (1.0, -1, (), "expected classes from 0 on, got -1"),
+    ],
+)
+def test_arrays_with_bad_numbers_are_refused_before_anything_is_written(
+    x: float, y: float, more: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs, targets = np.ones((40, 3)), np.zeros(40, type(y))
+    inputs[::2, 1], targets[::2] = x, y
+    np.savez(tmp_path / "a.npz", x=inputs, y=targets)
+    words = ("--data", "arrays", "--data.path", str(tmp_path / "a.npz"), "--run", str(tmp_path / "run"))
+    assert main(["train", *words, *more, *FAST]) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("command", ["eval", "predict", "resume"])
 def test_a_folder_that_is_no_run_is_refused(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["x.csv"] if command == "predict" else []

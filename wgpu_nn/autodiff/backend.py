@@ -16,8 +16,6 @@ from wgpu_nn.errors import GradientError
 from wgpu_nn.ops import Algebra, Spec
 from wgpu_nn.shape import Shape
 
-_order = itertools.count()
-
 
 @dataclass(slots=True, eq=False)
 class Node:
@@ -28,7 +26,7 @@ class Node:
     operands: tuple[Handle | Scalar, ...] = ()
     parents: tuple[Node | None, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    order: int = field(default_factory=lambda: next(_order))
+    order: int = field(default_factory=itertools.count().__next__)
 
 
 @dataclass(slots=True, eq=False)
@@ -98,9 +96,9 @@ class Autodiff:
         return self.inner.recorder
 
     def run(self, op: str, *operands: Tracked | Scalar, **attrs: Any) -> Tracked:
-        values = tuple(x.value if isinstance(x, Tracked) else x for x in operands)
+        values = tuple([x.value if isinstance(x, Tracked) else x for x in operands])
         out = self.inner.run(op, *values, **attrs)
-        parents = tuple(x.node if isinstance(x, Tracked) else None for x in operands)
+        parents = tuple([x.node if isinstance(x, Tracked) else None for x in operands])
         if not any(parents) or op in NO_GRADIENT or self.inner.spec(out).dtype.kind is not Float:
             return Tracked(out)
         if op not in RULES:

@@ -11,7 +11,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +107,7 @@ class _Bench:
             # An index or a mask is 0, which is right for both.
             some = rng.uniform(-1, 1, PERIOD) if types[home].kind is Float else 0.0
             gpu.stream.upload(self._buffers[home], _repeated(some, nbytes, types[home]))
-        self.views = [replace(v, buffer=self._buffers[id(v.buffer)]) for v in (*task.reads, *task.writes)]
+        self.views = [View(self._buffers[id(v.buffer)], v.layout) for v in (*task.reads, *task.writes)]
         self._writes = self.views[len(task.reads) :]
         self._room = {self._buffers[id(v.buffer)]: (extents[id(v.buffer)], v.dtype) for v in task.writes}
 

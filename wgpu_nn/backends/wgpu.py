@@ -1,9 +1,9 @@
-"""The product backend: a table from op to planner; views cost nothing, everything else is recorded on the stream."""
+"""The product backend: runs ops by their recipes, which record launches on the stream; views cost nothing."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -12,25 +12,26 @@ import numpy as np
 
 from wgpu_nn.backends.base import HostCallback, Pending, Present, Recorder, Traced, caller
 from wgpu_nn.backends.choices import known_choices
+from wgpu_nn.backends.recipe import Recipes
 from wgpu_nn.backends.tuner import Tuner
 from wgpu_nn.dtype import Bool, DType, Kind, Scalar
 from wgpu_nn.errors import CaptureError, KindError
 from wgpu_nn.gpu import Gpu, Landing, bindable
-from wgpu_nn.kernels import Grid, Input, Target, Template, View, Words, contiguous, plan_op, whole
+from wgpu_nn.kernels import Grid, Target, Template, View, Words, contiguous, whole
 from wgpu_nn.kernels.plan import Candidate, Task
 from wgpu_nn.kernels.storage import stored
-from wgpu_nn.kernels.views import VIEWS
-from wgpu_nn.ops import DEFAULT_DTYPES, Spec, infer
+from wgpu_nn.ops import DEFAULT_DTYPES, Spec
 from wgpu_nn.shape import Shape, size
 
 
 class Wgpu:
-    """Runs ops on a GPU. It is itself the site of its planners: what they launch is recorded on the device's stream."""
+    """Runs ops on a GPU. It is itself a site for planners of what is no op, such as the copy of a view that is read."""
 
     def __init__(self, gpu: Gpu, target: Target | None = None, tuned: bool = False) -> None:
         self.gpu, self.tuned = gpu, tuned
-        self._recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
         self.target = target_of(gpu) if target is None else target  # another one runs another adapter kind's variants
+        self.recipes = Recipes(gpu, self.target, tuned)
+        self._recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
     @property
     def name(self) -> str:
@@ -47,15 +48,12 @@ class Wgpu:
         recorder = self._recorder.get()
         if recorder is not None:
             return recorder.run(op, *operands, **attrs)  # pyright: ignore[reportReturnType]
-        for x in operands:
-            if isinstance(x, Traced):
-                raise CaptureError(f"{op}: uses a value of a captured function outside of it; return it from there")
-        given = [x.spec if isinstance(x, View) else x for x in operands]
-        out = infer(op, given, attrs, DEFAULT_DTYPES)
+        recipe = self.recipes.find(op, operands, attrs)
         if self.gpu.sanitizer is None:
-            return execute(self, op, operands, attrs, out)
-        with self.gpu.sanitizer.serving(f"{op} of {', '.join(str(x) for x in given)} -> {out}"):
-            return execute(self, op, operands, attrs, out)
+            return recipe.run(self.gpu, operands)
+        given = ", ".join(str(x.spec if isinstance(x, View) else x) for x in operands)
+        with self.gpu.sanitizer.serving(f"{op} of {given} -> {recipe.layout.spec}"):
+            return recipe.run(self.gpu, operands)
 
     # --- capture ---------------------------------------------------------------------------------------------------
     @property
@@ -85,9 +83,7 @@ class Wgpu:
         self.gpu.stream.launch(kernel, [v.buffer for v in views], grid, params)
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
-        return (
-            0  # eager mode stays with the rules: it meets each size once, and its bits are the oracle of captured ones
-        )
+        return 0
 
     @functools.cached_property
     def tuner(self) -> Tuner:
@@ -109,7 +105,10 @@ class Wgpu:
         x = self._readable(handle)
         if x.size == 0:
             return np.empty(x.shape, x.dtype.numpy)
-        return _array(self.gpu.stream.read(x.buffer, x.start, -(-x.nbytes // 4) * 4), x)
+        data = self.gpu.stream.read(x.buffer, x.start, -(-x.nbytes // 4) * 4)
+        if self.gpu.sanitizer is not None:
+            self.gpu.sanitizer.arrived(data)
+        return _array(data, x)
 
     def download_later(self, handle: View) -> Pending:
         x = self._readable(handle)
@@ -123,8 +122,7 @@ class Wgpu:
                 f"read: takes a value out of a captured function, at {caller()}; return it and read it outside, "
                 "or decide with where() instead of if"
             )
-        with self.recording(None):
-            return contiguous(self, handle)
+        return contiguous(self, handle)
 
     def sync(self) -> None:
         self.gpu.stream.sync()
@@ -169,13 +167,3 @@ def target_from(software: bool, limits: Mapping[str, int], halves: bool = True) 
         binding=bindable(limits),
         halves=halves,
     )
-
-
-def execute(site: Any, op: str, operands: Sequence[Input], attrs: Mapping[str, Any], out: Spec) -> View:
-    """Run one op at ``site``: a view if it is one, else what its planner launches."""
-    view: Callable[..., View] | None = VIEWS.get(op)
-    if view is not None:
-        return view(site, operands[0], **attrs)
-    target = site.empty(out.shape, out.dtype)
-    plan_op(site, op, operands, attrs, target)
-    return target

@@ -174,8 +174,8 @@ def _nothing(key: str) -> None:
 
 def explain(asked: Asked, target: Any, title: str, eager: bool, wgsl: bool, known: Known = _nothing) -> list[str]:
     """Return the lines that say what is launched, and why these kernels; ``known`` are choices that were measured."""
+    from wgpu_nn.backends.recipe import execute
     from wgpu_nn.backends.tuner import remembered_by
-    from wgpu_nn.backends.wgpu import execute
     from wgpu_nn.graph.plan import StaticSite
     from wgpu_nn.kernels import Grid, Template, View, Words
     from wgpu_nn.kernels.plan import Candidate, Task

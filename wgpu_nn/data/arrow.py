@@ -29,13 +29,16 @@ def _batches(source: str, path: Path, columns: Sequence[str] | None) -> Iterator
     except ImportError as error:
         raise missing_extra("Parquet", "pyarrow", "data") from error
     try:
-        with open(path, "rb") as file:
+        # NOTE: not Python's own file: asked for as many bytes as a damaged length claims, it takes that memory first.
+        with pa.OSFile(os.fspath(path)) as file:
             head = file.read(6)
             file.seek(0)
             if head[:4] == b"PAR1":
                 with pq.ParquetFile(file) as parquet:
                     _present(source, parquet.schema_arrow.names, columns)
-                    yield from parquet.iter_batches(BATCH, columns=None if columns is None else list(columns))
+                    for batch in parquet.iter_batches(BATCH, columns=None if columns is None else list(columns)):
+                        batch.validate(full=True)
+                        yield batch
                 return
             reader = pa.ipc.open_file(file) if head == b"ARROW1" else pa.ipc.open_stream(file)
             _present(source, reader.schema.names, columns)
@@ -43,6 +46,9 @@ def _batches(source: str, path: Path, columns: Sequence[str] | None) -> Iterator
                 (reader.get_batch(i) for i in range(reader.num_record_batches)) if head == b"ARROW1" else iter(reader)
             )
             for batch in every:
+                batch.validate(
+                    full=True
+                )  # NOTE: damaged offsets are followed otherwise, to a fault that ends the process
                 yield batch if columns is None else batch.select(list(columns))
     except DataError:
         raise
@@ -51,7 +57,7 @@ def _batches(source: str, path: Path, columns: Sequence[str] | None) -> Iterator
         raise DataError(
             f"{source}: expected a readable Parquet or Arrow file, got {why}; is the path right?"
         ) from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # names of a damaged schema
         raise DataError(f"{source}: expected a Parquet or Arrow file, got {error}; is the file whole?") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -15,6 +14,7 @@ from wgpu_nn.errors import DataError
 __all__ = ["Builder", "Chunk", "Classes", "Columns", "Reading"]
 
 KEPT = 20  # bad rows that a table describes; it counts all
+LARGEST = float(np.finfo(np.float32).max)
 
 Classes: TypeAlias = "Sequence[str] | int | None"
 
@@ -143,7 +143,7 @@ class Builder:
                 return None
             return x, texts
         y = _numbers(values, self.columns.text)
-        if y is None or y.ndim != 1 or not np.isfinite(y).all():
+        if y is None or y.ndim != 1 or not (np.abs(y) <= LARGEST).all():
             return None
         if isinstance(self.reading.classes, int) and ((y != np.floor(y)) | (y < 0) | (y >= self.reading.classes)).any():
             return None
@@ -163,7 +163,7 @@ class Builder:
                 return name, f"expected {'a number' if width == 1 else f'{width} numbers'}, got {shown(value)}"
             if number.size != width:
                 return name, f"expected {width} number{'s' * (width > 1)} as in the first row, got {number.size}"
-            if not (np.abs(number) <= np.finfo(np.float32).max).all():
+            if not (np.abs(number) <= LARGEST).all():
                 return name, f"expected a finite number of single precision, got {shown(value)}"
         if self.reading.target is None:
             return None
@@ -177,8 +177,8 @@ class Builder:
                 return self.reading.target, f"expected one of {shown(list(self.reading.classes))}, got {shown(value)}"
             return None
         number = _number(value, self.columns.text)
-        if number is None or not math.isfinite(number):
-            return self.reading.target, f"expected a finite number, got {shown(value)}"
+        if number is None or not abs(number) <= LARGEST:
+            return self.reading.target, f"expected a finite number of single precision, got {shown(value)}"
         if isinstance(self.reading.classes, int) and not (number == int(number) and 0 <= number < self.reading.classes):
             return self.reading.target, f"expected a class in 0 .. {self.reading.classes - 1}, got {shown(value)}"
         return None

@@ -270,7 +270,8 @@ def _cut(dataset: Dataset[Any], parts: Parts, seed: int, stratify: bool | np.nda
         counts = [int(count) for count in parts]
     if not counts or min(counts) < 1 or sum(counts) > n:
         raise DataError(
-            f"split: expected parts of at least 1 and together at most {n} items, got {counts} from {parts}"
+            f"split: expected parts of at least 1 and together at most {n} items, got {counts} from {parts}; "
+            "take other parts, or more items"
         )
     order = shuffled(n, seed)
     if stratify is False:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from wgpu_nn.data.fetch import fetched
 from wgpu_nn.data.idx import read_idx
+from wgpu_nn.data.npz import ALONE, load_arrays
 from wgpu_nn.data.sampling import shuffled
 from wgpu_nn.errors import DataError
 
@@ -118,25 +119,14 @@ def _find(directory: Path, name: str) -> Path:
 
 
 def _read_npz(where: str, path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
-    wanted = {"x", "y", "x_train", "y_train", "x_test", "y_test"}
     try:
-        with open(path, "rb") as raw:  # NOTE: np.load, given a path, leaves damaged files open
-            file: Any = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{where}: expected an .npz file of named arrays, got a single array; use np.savez")
-            with file:
-                arrays = {name: file[name] for name in file.files if name in wanted}
-    except DataError:
-        raise
+        arrays = load_arrays(path, {"x", "y", "x_train", "y_train", "x_test", "y_test"})
     except OSError as error:
         raise DataError(f"{where}: expected a readable .npz file, got {error}; is the path right?") from error
-    except Exception as error:  # damaged archives raise a dozen types, from zipfile, zlib, struct and NumPy's header
-        raise DataError(
-            f"{where}: expected an .npz file, got {type(error).__name__}: {error}; write it with np.savez(path, x=, y=)"
-        ) from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]  # an entry that is no .npy
-            raise DataError(f"{where}: expected an array {name}, got other bytes; write it with np.savez(path, x=, y=)")
+    except ValueError as error:
+        raise DataError(f"{where}: expected an .npz file, got {error}; write it with np.savez(path, x=, y=)") from error
+    if ALONE in arrays:
+        raise DataError(f"{where}: expected an .npz file of named arrays, got a single array; use np.savez")
     return arrays
 
 

@@ -74,7 +74,7 @@ class SqliteRows(Rows):
                 cursor = connection.execute(self.query, self.parameters)
                 yield tuple(column[0] for column in cursor.description or ())
                 yield from cursor
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # names of a damaged schema
                 raise DataError(
                     f"{self.source}: expected a data base that answers {self.query!r}, got {error}; "
                     "are the file and the names right?"
@@ -160,7 +160,7 @@ class SqliteDataset:
             own = self._local.own = _Own(_connected(f"SqliteDataset: {self.path}", self.path))
         try:
             return own.connection.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # names of a damaged schema
             raise DataError(
                 f"SqliteDataset: {self.path}: expected a data base with {self.table!r}, got {error}"
             ) from error

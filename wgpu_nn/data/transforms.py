@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import threading
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn.data.dataset import Dataset, Index, Item, in_memory, subset
+from wgpu_nn.data.npz import load_arrays
 from wgpu_nn.data.sampling import drawn, shuffled
 from wgpu_nn.errors import DataError
 from wgpu_nn.files import write_atomic
@@ -138,15 +137,13 @@ class _Disk:
 
     def load(self, i: int) -> Item | None:
         try:
-            content = self.path(i).read_bytes()
+            found = load_arrays(self.path(i))
+            return tuple(found[f"arr_{k}"] for k in range(len(found)))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise DataError(f"cached: expected to read {self.path(i)}, got {error}; may you read it?") from error
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                return tuple(file[f"arr_{k}"] for k in range(len(file.files)))
-        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
+        except (ValueError, KeyError):
             return None  # damaged since: it is made again
 
     def save(self, i: int, item: Item) -> None:
@@ -182,7 +179,7 @@ def cached(dataset: Dataset[Item], folder: str | os.PathLike[str] | None = None,
                 )
             write_atomic(note, json.dumps(facts).encode())
         found = json.loads(note.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"cached: expected a folder to write to, got {disk.folder}: {error}") from error

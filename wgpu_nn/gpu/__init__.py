@@ -1,7 +1,7 @@
 """The only room that imports wgpu: adapters, the device, its memory, its command stream. No ops, shapes or maths."""
 
 from wgpu_nn.gpu.adapter import Adapter, adapters, choose
-from wgpu_nn.gpu.commands import Bound, Replay, Transfer, transfer
+from wgpu_nn.gpu.commands import Bound, Prepared, Replay, Transfer, transfer
 from wgpu_nn.gpu.device import Counts, Gpu
 from wgpu_nn.gpu.kernel import PARAMS_WORDS, Kernel
 from wgpu_nn.gpu.limits import PORTABLE, beyond_binding, bindable
@@ -25,6 +25,7 @@ __all__ = [
     "Landing",
     "Place",
     "PoolStats",
+    "Prepared",
     "Profile",
     "Replay",
     "Segment",

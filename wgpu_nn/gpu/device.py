@@ -39,6 +39,7 @@ class Counts:
     bind_groups: int = 0
     uploads: int = 0
     reads: int = 0
+    plans: int = 0  # of eager mode's ops that launch something, and were not found planned already
 
     def since(self, before: Counts) -> Counts:
         """Return the difference to an earlier copy."""
@@ -64,10 +65,12 @@ class Gpu:
         self.counts = Counts()
         self.memory_limit = host_memory() if self.software else None
         self._debug = switches.debug.value if debug is None else debug
+        self.generation = 0  # grows when what was prepared for launches is to be let go, and prepared anew
         self._open()
         _opened.add(self)
 
     def _open(self) -> None:
+        self.generation += 1
         with device_errors(f"open {self.adapter}"):
             self.raw = self.adapter.raw.request_device_sync(
                 required_features=sorted(self.features),  # pyright: ignore[reportArgumentType]
@@ -156,9 +159,11 @@ class Gpu:
         """Forget the oldest pipelines where there are many: a process that captures ever new sizes must not grow for it."""
         profiled = self.stream.observer not in (None, self.sanitizer)  # a profile knows kernels by pipeline
         if len(self._pipelines) >= MOST_PIPELINES and not profiled:
-            self.stream.flush()  # what is recorded names them by raw handles; steps hold their own
-            for key in list(self._pipelines)[: MOST_PIPELINES // 4]:
-                del self._pipelines[key]
+            with self.stream.lock:
+                self.stream.flush()  # what is recorded names them by raw handles; steps hold their own
+                for key in list(self._pipelines)[: MOST_PIPELINES // 4]:
+                    del self._pipelines[key]
+                self.generation += 1
 
     def compile(self, kernels: Iterable[Kernel]) -> None:
         """Compile what is not compiled yet of ``kernels``, side by side, as a new step has many."""

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import wgpu
 from wgpu.backends.wgpu_native import GPUShaderModule
-from wgpu.backends.wgpu_native._api import (
-    libf,  # pinned below 0.33: wgpu-py wraps no trusted modules
-    new_struct_p,
-    to_c_string_view,
-)
-from wgpu.backends.wgpu_native._ffi import ffi, lib
+from wgpu.backends.wgpu_native._api import new_struct_p, to_c_string_view
 
 from wgpu_nn.errors import ShaderError
+from wgpu_nn.gpu.native import ffi, lib, libf
 
 PARAMS_BYTES = 256  # one launch's parameters: 16 vec4u of a uniform buffer, at a dynamic offset
 PARAMS_WORDS = PARAMS_BYTES // 4

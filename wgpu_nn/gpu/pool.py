@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable
@@ -40,7 +41,7 @@ class Buffer:
     That is safe while recorded launches still use the block, as whatever takes it next is recorded after them.
     """
 
-    __slots__ = ("__weakref__", "_give", "_lender", "_window", "block", "nbytes")
+    __slots__ = ("__weakref__", "_give", "_lender", "_window", "block", "nbytes", "place")
 
     def __init__(
         self,
@@ -52,6 +53,8 @@ class Buffer:
     ) -> None:
         self.block, self.nbytes, self._give, self._lender = block, nbytes, give, lender
         self._window = window
+        # What launches see, as a key: bind groups are found by it.
+        self.place: int | tuple[int, int, int] = block.id if window is None else (block.id, *window)
 
     def lend(self) -> Buffer:
         """Return another lease on the same block, which can be moved away from it alone."""
@@ -73,7 +76,7 @@ class Buffer:
 
     def move(self, to: Buffer) -> None:
         """Let a lent lease be one on ``to`` instead; whoever holds it sees the other block from now on."""
-        self.block, self._lender = to.block, to
+        self.block, self.place, self._lender = to.block, to.place, to
 
     def __del__(self) -> None:
         if self._give is not None:
@@ -115,6 +118,11 @@ def size_class(nbytes: int) -> int:
     return -(-nbytes // step) * step
 
 
+@functools.lru_cache(1 << 12)
+def _block_size(nbytes: int, most: int) -> int:
+    return max(min(size_class(nbytes), most & ~15), -(-nbytes // 16) * 16)
+
+
 class Pool:
     """Hands out buffers. Free lists are stacks, so the same step takes the same blocks each time.
 
@@ -141,11 +149,10 @@ class Pool:
                 "split the tensor, use a smaller batch, or another adapter"
             )
         size = self.size_of(nbytes)
-        free = self._free.setdefault(size, [])
         try:
-            block = free.pop()  # one operation, so that threads need no lock
+            block = self._free[size].pop()  # one operation, so that threads need no lock
             self._reused += 1
-        except IndexError:
+        except (IndexError, KeyError):
             block = Block(self.create(size), size)
             with self.lock:
                 self._blocks[block.id] = block
@@ -154,7 +161,8 @@ class Pool:
         with self.lock:
             self._live += 1
             self._live_bytes += size
-            self._peak = max(self._peak, self._live_bytes)
+            if self._live_bytes > self._peak:
+                self._peak = self._live_bytes
         found = Buffer(block, nbytes, self._give)
         if self.leased is not None:
             self.leased(found)
@@ -162,8 +170,7 @@ class Pool:
 
     def size_of(self, nbytes: int) -> int:
         """Return the bytes of the block that a lease of ``nbytes`` gets."""
-        most = (self.bindable if nbytes <= self.bindable else self.largest) & ~15
-        return max(min(size_class(nbytes), most), -(-nbytes // 16) * 16)
+        return _block_size(nbytes, self.bindable if nbytes <= self.bindable else self.largest)
 
     def _give(self, block: Block) -> None:
         with self.lock:

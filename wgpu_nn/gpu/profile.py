@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import wgpu
-from wgpu.backends.wgpu_native._api import libf, new_struct_p
-from wgpu.backends.wgpu_native._ffi import ffi, lib
+from wgpu.backends.wgpu_native._api import new_struct_p
 
 from wgpu_nn.errors import DeviceError
 from wgpu_nn.gpu.commands import Grid, Launch, Observer, encode
 from wgpu_nn.gpu.kernel import Kernel
+from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.pool import Segment
 
 if TYPE_CHECKING:

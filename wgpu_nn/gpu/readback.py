@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import wgpu
-from wgpu.backends.wgpu_native._api import from_c_string_view, libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
+from wgpu.backends.wgpu_native._api import from_c_string_view
 
 from wgpu_nn.gpu import process
 from wgpu_nn.gpu.failure import device_errors
+from wgpu_nn.gpu.native import ffi, lib, libf
 
 SMALLEST = 256
 CALLBACK_SECONDS = 30.0
@@ -34,16 +34,13 @@ class Landing:
         self._failure: str | None = None  # why the bytes did not come; empty if they did
         self._data: bytearray | None = None
 
-    def begin(self) -> None:
-        """Ask for the bytes; the copy of them has been submitted."""
-        # Only a submission tells its number, so an empty one follows.
-        self._submission = ffi.new("WGPUSubmissionIndex *", libf.wgpuQueueSubmitForIndex(self.home.queue, 0, ffi.NULL))
+    def begin(self, submission: int) -> None:
+        """Ask for the bytes; the copy of them has been submitted, and this is its number in the queue."""
+        self._submission = ffi.new("WGPUSubmissionIndex *", submission)
         number = next(_serial)
         _expected[number] = self
-        info = ffi.new("WGPUBufferMapCallbackInfo *")
-        info.mode, info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
-        info.userdata1 = ffi.cast("void *", number)
-        libf.wgpuBufferMapAsync(self.raw._internal, lib.WGPUMapMode_Read, 0, self._nbytes, info[0])
+        self.home.info.userdata1 = ffi.cast("void *", number)
+        libf.wgpuBufferMapAsync(self.raw._internal, lib.WGPUMapMode_Read, 0, self._nbytes, self.home.info[0])
 
     def come(self, failure: str) -> None:
         """Take note that the bytes are there, or why not."""
@@ -102,6 +99,8 @@ class Readback:
     def __init__(self, device: wgpu.GPUDevice, alive: Callable[[bool], AbstractContextManager[None]]) -> None:
         self._device, self.alive = device, alive
         self.closed = False
+        self.info = ffi.new("WGPUBufferMapCallbackInfo *")  # one a device: another's lock does not guard it
+        self.info.mode, self.info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
         self._free: dict[int, list[wgpu.GPUBuffer]] = {}
 
     @property

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import wgpu
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import SanitizerError
-from wgpu_nn.gpu.commands import Grid, Launch, encode
+from wgpu_nn.gpu.commands import Grid, Launch, Resource, bind_group, encode
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
+from wgpu_nn.gpu.native import ffi, lib
 from wgpu_nn.gpu.pool import Buffer, Segment
 from wgpu_nn.wgsl import Declarations, Site, read, shuffled, watched
 from wgpu_nn.wgsl.bounds import REPORT_BYTES
@@ -34,14 +34,13 @@ MOST_GROUPS = 1 << 22  # of a launch whose order is changed; beyond that it runs
 MOST_TEXTS = 256  # kept for who launches them again; those of llvmpipe take some 500 KB each
 _NAN, _INF = (0x7FC00000, 0xFFC00000), (0x7F800000, 0xFF800000)
 _ALL = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
-_Raw = tuple[wgpu.GPUBuffer, int, int]  # buffer, offset, bytes
 
 
 class Watched(NamedTuple):
     """A launch's kernel and memory, and the op that it serves. It holds no lease, so that memory is used again as ever."""
 
     kernel: Kernel
-    places: tuple[_Raw, ...]
+    places: tuple[Resource, ...]
     doing: str
 
 
@@ -140,7 +139,7 @@ class Sanitizer:
             return
         written = [(n, p) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if a == "w"]
         before = [self._copy(encoder, place) for _, place in written]
-        first: list[_Raw] = []
+        first: list[Resource] = []
         rng = np.random.default_rng(count)
         for turn in range(ORDERS + 1):  # as it is first, by the same text: compilers may round another one differently
             order = (np.arange(count), np.arange(count)[::-1], rng.permutation(count))[turn]
@@ -313,22 +312,21 @@ class Sanitizer:
             stage = {"module": module, "entry_point": entry}
             return Text(raw.create_compute_pipeline(label=kernel.name, layout=both, compute=stage), layout, sites)  # pyright: ignore[reportArgumentType]
 
-    def _launch(self, text: Text, w: Watched, extra: _Raw, launch: Launch) -> Launch:
+    def _launch(self, text: Text, w: Watched, extra: Resource, launch: Launch) -> Launch:
         """Return the launch of the text with the check, on the same memory and ``extra``."""
         places = [(raw, offset, self._exact(w.kernel, nbytes, n)) for n, (raw, offset, nbytes) in enumerate(w.places)]
-        resources: list[dict[str, object]] = [{"buffer": b, "offset": o, "size": n} for b, o, n in (*places, extra)]
+        resources = [*places, extra]
         if w.kernel.params:
             resources.insert(len(w.kernel.access), self.gpu.stream.arena)
         group = self._group(text, resources)
         return (text.pipeline._internal, group._internal, launch[2], launch[3])
 
-    def _group(self, text: Text, resources: Sequence[dict[str, object]]) -> wgpu.GPUBindGroup:
-        entries = [{"binding": n, "resource": r} for n, r in enumerate(resources)]
-        group = self.gpu.raw.create_bind_group(layout=text.layout, entries=entries)  # pyright: ignore[reportArgumentType]
+    def _group(self, text: Text, resources: Sequence[Resource]) -> wgpu.GPUBindGroup:
+        group = bind_group(self.gpu.raw, text.layout, resources)
         self._held.append(group)
         return group
 
-    def _scan(self, encoder: Any, entry: str, now: _Raw, other: _Raw) -> wgpu.GPUBuffer:
+    def _scan(self, encoder: Any, entry: str, now: Resource, other: Resource) -> wgpu.GPUBuffer:
         """Launch a walk over two buffers, and return where what it finds is counted."""
         text = self._scans.get(entry)
         if text is None:
@@ -336,13 +334,12 @@ class Sanitizer:
             types = ["read-only-storage", "read-only-storage", "storage"]
             text = self._scans[entry] = self._compile(kernel, SCAN, entry, types)
         found = self._buffer(FOUND_BYTES)
-        resources = [{"buffer": b, "offset": o, "size": n} for b, o, n in (now, other, (found, 0, FOUND_BYTES))]
-        group = self._group(text, resources)
+        group = self._group(text, (now, other, (found, 0, FOUND_BYTES)))
         groups = min(-(-now[2] // (4 * WORKGROUP)), 65535)
         _run(encoder, (text.pipeline._internal, group._internal, -1, (groups, 1, 1)))
         return found
 
-    def _copy(self, encoder: Any, place: _Raw) -> _Raw:
+    def _copy(self, encoder: Any, place: Resource) -> Resource:
         copy = (self._buffer(place[2]), 0, place[2])
         _transfer(encoder, place, copy)
         return copy
@@ -357,7 +354,7 @@ class Sanitizer:
         return np.frombuffer(self.gpu.raw.queue.read_buffer(buffer), np.uint32)
 
 
-def _raw(place: Segment) -> _Raw:
+def _raw(place: Segment) -> Resource:
     return place.buffer.block.raw, place.offset, max(4, -(-place.nbytes // 4) * 4)
 
 
@@ -368,7 +365,7 @@ def _run(encoder: Any, launch: Launch) -> None:
     lib.wgpuComputePassEncoderRelease(compute)
 
 
-def _transfer(encoder: Any, source: _Raw, target: _Raw) -> None:
+def _transfer(encoder: Any, source: Resource, target: Resource) -> None:
     lib.wgpuCommandEncoderCopyBufferToBuffer(
         encoder, source[0]._internal, source[1], target[0]._internal, target[1], source[2]
     )

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import wgpu
-from wgpu.backends.wgpu_native._api import libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.gpu import process
 from wgpu_nn.gpu.commands import Commands
+from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.staging import Chunk
 
 AHEAD = 2  # submits that may wait on the thread: enough to keep it busy, few enough for memory to come back soon
@@ -35,13 +34,14 @@ class Submission:
     held: list[object] = field(default_factory=list[object])
     failure: BaseException | None = None
 
-    def submit(self, queue: wgpu.GPUQueue) -> None:
-        """Hand everything to the queue."""
+    def submit(self, queue: wgpu.GPUQueue) -> int:
+        """Hand everything to the queue; return its number there."""
         for target, offset, data in self.writes:
             libf.wgpuQueueWriteBuffer(queue._internal, target._internal, offset, ffi.from_buffer(data), len(data))
         buffer = ffi.new("WGPUCommandBuffer[1]", [self.commands.finish()])  # raises if the device is lost
-        libf.wgpuQueueSubmit(queue._internal, 1, buffer)
+        number = libf.wgpuQueueSubmitForIndex(queue._internal, 1, buffer)
         lib.wgpuCommandBufferRelease(buffer[0])
+        return number
 
 
 _Box = SimpleQueue[Submission | None]
@@ -54,6 +54,7 @@ class Sender:
         self._queue = queue
         self._inbox, self._outbox = _Box(), _Box()
         self._waiting = 0  # given to the thread and not taken back yet
+        self._turn = threading.Lock()  # at exit the main thread drains, whoever else is at work
         self._thread: threading.Thread | None = None
         _senders.add(self)
 
@@ -64,8 +65,9 @@ class Sender:
             self._thread = threading.Thread(target=_work, args=given, name="wgpu_nn submits", daemon=True)
             weakref.finalize(self, self._inbox.put, None)
             self._thread.start()
-        self._waiting += 1
-        self._inbox.put(submission)
+        with self._turn:
+            self._waiting += 1
+            self._inbox.put(submission)
 
     def room(self) -> list[Submission]:
         """Wait until one more may wait; return what the thread has done with since the last call."""
@@ -77,14 +79,15 @@ class Sender:
 
     def _done(self, most: int) -> list[Submission]:
         found: list[Submission] = []
-        while self._waiting:
-            try:
-                submission = self._outbox.get(self._waiting > most)
-            except Empty:
-                break
-            self._waiting -= 1
-            if submission is not None:
-                found.append(submission)
+        with self._turn:
+            while self._waiting:
+                try:
+                    submission = self._outbox.get(self._waiting > most)
+                except Empty:
+                    break
+                self._waiting -= 1
+                if submission is not None:
+                    found.append(submission)
         return found
 
 

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import wgpu
-from wgpu.backends.wgpu_native._api import libf, new_struct_p
-from wgpu.backends.wgpu_native._ffi import ffi, lib
+from wgpu.backends.wgpu_native._api import new_struct_p
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError, ShaderError
 from wgpu_nn.gpu.adapter import Adapter
@@ -19,6 +18,7 @@ from wgpu_nn.gpu.device import Gpu
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import Kernel, compile_module
 from wgpu_nn.gpu.limits import PORTABLE
+from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.pool import Buffer
 
 

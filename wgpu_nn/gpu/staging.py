@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import wgpu
-from wgpu.backends.wgpu_native._api import libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.gpu import process
+from wgpu_nn.gpu.native import ffi, lib, libf
 
 SMALLEST = 1 << 16
 LARGEST = 1 << 22  # bytes of one write; what is larger is worth an allocation of its own
@@ -63,6 +62,8 @@ class Staging:
 
     def __init__(self, device: wgpu.GPUDevice) -> None:
         self._device = device
+        self._info = ffi.new("WGPUBufferMapCallbackInfo *")  # one a device: another's lock does not guard it
+        self._info.mode, self._info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _mapped
         self._free: dict[int, list[Chunk]] = {}
         self._open: list[Chunk] = []
         self._bytes = 0
@@ -108,8 +109,8 @@ class Staging:
         for chunk in chunks:
             number = next(_serial)
             _returning[number] = (self, chunk)
-            _info.userdata1 = ffi.cast("void *", number)
-            lib.wgpuBufferMapAsync(chunk.raw._internal, lib.WGPUMapMode_Write, 0, chunk.size, _info[0])
+            self._info.userdata1 = ffi.cast("void *", number)
+            lib.wgpuBufferMapAsync(chunk.raw._internal, lib.WGPUMapMode_Write, 0, chunk.size, self._info[0])
 
     def wait(self) -> None:
         """Wait until the GPU has done all work, and so until chunks are mapped again."""
@@ -130,8 +131,3 @@ class Staging:
                 chunk.raw.destroy()
                 self._bytes -= chunk.size
         self._free.clear()
-
-
-_info = ffi.new("WGPUBufferMapCallbackInfo *")
-_info.mode = lib.WGPUCallbackMode_AllowProcessEvents
-_info.callback = _mapped

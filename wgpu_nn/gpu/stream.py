@@ -12,15 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import wgpu
-from wgpu.backends.wgpu_native._api import libf
-from wgpu.backends.wgpu_native._ffi import ffi, lib
 
 from wgpu_nn.errors import DeviceError, DeviceLimitError, DeviceLostError
 from wgpu_nn.gpu import process
-from wgpu_nn.gpu.commands import Bound, Commands, Grid, Launch, Observer, Replay, Transfer, encode, transfer
+from wgpu_nn.gpu.commands import (
+    Bound,
+    Commands,
+    Grid,
+    Launch,
+    Observer,
+    Prepared,
+    Replay,
+    Resource,
+    Transfer,
+    bind_group,
+    encode,
+    transfer,
+)
 from wgpu_nn.gpu.failure import device_errors, losses
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
+from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.pool import Buffer, Segment, next_block
 from wgpu_nn.gpu.readback import Landing, Readback
 from wgpu_nn.gpu.sender import Sender, Submission, Write
@@ -61,7 +73,7 @@ class Stream:
         self._readback = Readback(gpu.raw, self._alive)
         self._sender = Sender(self._queue)
         self._writes: list[Write] = []  # what lands before the open batch
-        self._lock: AbstractContextManager[object] = threading.RLock()
+        self.lock: AbstractContextManager[object] = threading.RLock()
         self._first = next_block()  # blocks of lower numbers were there before the device was reset
         self._losses = losses()
         self._lost = False
@@ -75,7 +87,7 @@ class Stream:
 
         Unless one must be ``sure``, the device is asked (10 us) only when some device was lost since it was last.
         """
-        with self._lock:
+        with self.lock:
             if sure or self._losses != losses():
                 self._losses = losses()
                 try:  # NOTE: not by a submit, which aborts the process where the device is lost
@@ -96,26 +108,38 @@ class Stream:
 
     def cut(self) -> None:
         """Let every later use raise: this is a fork of the process that opened the device."""
-        self._lock = process.Refused()
+        self.lock = process.Refused()
         # NOTE: a normal exit would release handles, and wait for threads of the driver that are not here.
         _kept.append((self._gpu.__dict__.copy(), self.__dict__.copy()))
 
     # --- launches --------------------------------------------------------------------------------------------------
     def launch(self, kernel: Kernel, buffers: Sequence[Buffer], grid: Grid, params: bytes = b"") -> None:
         """Record one dispatch of ``grid`` workgroups; ``params`` are the kernel's, at most PARAMS_BYTES."""
-        if 0 in grid:
-            return
+        if 0 not in grid:
+            self.dispatch(self.prepare(kernel, grid), buffers, params)
+
+    def prepare(self, kernel: Kernel, grid: Grid) -> Prepared:
+        """Compile a kernel for launches of ``grid`` workgroups, to be used until ``Gpu.generation`` grows."""
         most = self._gpu.limits["max-compute-workgroups-per-dimension"]
         if max(grid) > most:
             raise DeviceLimitError(
                 f"{kernel.name}: expected at most {most} workgroups per dimension "
                 f"(max-compute-workgroups-per-dimension of this adapter), got {grid}"
             )
-        with self._lock:
-            pipeline = self._gpu.pipeline(kernel)
-            group = self._group(kernel, buffers)
+        with self.lock:
+            pipeline = self._gpu.pipeline(kernel)._internal
+            return Prepared(kernel, pipeline, grid, (kernel.access, kernel.params), self._gpu.generation)
+
+    def dispatch(self, prepared: Prepared, buffers: Sequence[Buffer], params: bytes | bytearray) -> None:
+        """Record one dispatch. Every op of eager mode comes through here: what can be done before, is done in ``prepare``."""
+        with self.lock:
+            if prepared.generation != self._gpu.generation:  # its pipeline may be gone
+                prepared = self.prepare(prepared.kernel, prepared.grid)
+            kernel, pipeline, grid, layout, _ = prepared
+            key = (layout, *[b.place for b in buffers])
+            group = self._groups.get(key) or self._group(key, kernel, buffers)
             offset = -1
-            if kernel.params:
+            if layout[1]:
                 if self._slots == SLOTS:
                     self.flush()
                 offset = self._slots * self._step
@@ -123,21 +147,27 @@ class Stream:
                 self._slots += 1
             if self.observer is not None:
                 self.observer.bound(group._internal, kernel, [Segment(b, b.bound[0], b.nbytes) for b in buffers])
-            self._record((pipeline._internal, group._internal, offset, grid))
+            self._open().append((pipeline, group._internal, offset, grid))
             self._eager += 1
             if self._eager >= self.batch:
                 with device_errors("submit"):
                     self._submit(later=self.observer is None)
 
-    def _record(self, *launches: Launch) -> None:
+    def _open(self) -> list[Launch]:
+        """Return the launches that the next one shares a pass with."""
         if self._pass is None:
             self._pass = []
             self._parts.append(self._pass)
-        self._pass += launches
+        return self._pass
+
+    @property
+    def waiting(self) -> int:
+        """How many launches are recorded and not submitted yet."""
+        return sum(len(part) for part in self._parts if isinstance(part, list))
 
     def copy(self, source: Segment, target: Segment) -> None:
         """Record a copy of as many bytes as both hold; both are multiples of 4."""
-        with self._lock:
+        with self.lock:
             self.check(source.buffer, target.buffer)
             self._transfer(transfer(source, target))
 
@@ -145,42 +175,36 @@ class Stream:
         self._parts.append(copy)
         self._pass = None
 
-    def _group(self, kernel: Kernel, buffers: Sequence[Buffer]) -> wgpu.GPUBindGroup:
-        key = (kernel.access, kernel.params, *((b.block.id, b.bound) for b in buffers))
-        found = self._groups.get(key)
-        if found is None:
-            self.check(*buffers)
-            entries = self._entries(kernel, [Segment(b, *b.bound) for b in buffers])
-            if kernel.params:
-                entries.append({"binding": len(buffers), "resource": self.arena})
-            layout = self._gpu.layout(kernel.access, kernel.params)[0]
-            with device_errors(kernel.name):
-                found = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
-            if len(self._groups) >= MOST_GROUPS:
-                self.flush()
-                self._groups.clear()
-            self._groups[key] = found
-            for b in buffers:
-                b.block.groups.add(key)
-            self._gpu.counts.bind_groups += 1
+    def _group(self, key: tuple[object, ...], kernel: Kernel, buffers: Sequence[Buffer]) -> wgpu.GPUBindGroup:
+        """Make the bind group of a launch, and keep it for the next one on the same buffers."""
+        self.check(*buffers)
+        found = self._bind(kernel, [Segment(b, *b.bound) for b in buffers])
+        if len(self._groups) >= MOST_GROUPS:
+            self.flush()
+            self._groups.clear()
+        self._groups[key] = found
+        for b in buffers:
+            b.block.groups.add(key)
         return found
 
     @property
-    def arena(self) -> dict[str, object]:
+    def arena(self) -> Resource:
         """What to bind for a launch's parameters."""
-        return {"buffer": self._arena, "offset": 0, "size": PARAMS_BYTES}
+        return (self._arena, 0, PARAMS_BYTES)
 
-    def _entries(self, kernel: Kernel, places: Sequence[Segment]) -> list[dict[str, object]]:
-        """Return the entries of a bind group for the storage bindings of a kernel, which may take four elements at once."""
+    def _bind(self, kernel: Kernel, places: Sequence[Segment]) -> wgpu.GPUBindGroup:
+        """Return the bind group of a kernel's storage bindings, of which it may take four elements at once, and parameters."""
         most = self._gpu.pool.bindable
         for p in places:
             if p.nbytes > most:
                 raise beyond_binding(kernel.name, most, p.nbytes)
-        sizes = (max(-(-p.nbytes // 16) * 16, 16) for p in places)
-        return [
-            {"binding": i, "resource": {"buffer": p.buffer.block.raw, "offset": p.offset, "size": n}}
-            for i, (p, n) in enumerate(zip(places, sizes, strict=True))
-        ]
+        resources: list[Resource] = [(p.buffer.block.raw, p.offset, max(-(-p.nbytes // 16) * 16, 16)) for p in places]
+        if kernel.params:
+            resources.append(self.arena)
+        with device_errors(kernel.name):
+            found = bind_group(self._device, self._gpu.layout(kernel.access, kernel.params)[0], resources)
+        self._gpu.counts.bind_groups += 1
+        return found
 
     def parameters(self, offset: int) -> bytes:
         """Return what a recorded launch was given as parameters."""
@@ -189,13 +213,10 @@ class Stream:
     # --- replay ----------------------------------------------------------------------------------------------------
     def bind(self, kernel: Kernel, places: Sequence[Segment], grid: Grid) -> Bound:
         """Compile a kernel without parameters and bind it, once for many replays."""
-        with self._lock, device_errors(kernel.name):
+        with self.lock, device_errors(kernel.name):
             self.check(*(p.buffer for p in places))
             pipeline = self._gpu.pipeline(kernel)
-            entries = self._entries(kernel, places)
-            layout = self._gpu.layout(kernel.access, kernel.params)[0]
-            group = self._device.create_bind_group(layout=layout, entries=entries)  # pyright: ignore[reportArgumentType]
-            self._gpu.counts.bind_groups += 1
+            group = self._bind(kernel, places)
             if self.observer is not None:
                 self.observer.bound(group._internal, kernel, places)
             return Bound((pipeline._internal, group._internal, -1, grid), group, pipeline)
@@ -214,7 +235,7 @@ class Stream:
                 self._writes.append((place.buffer.block.raw, place.offset, data))
             if replay.alone:
                 self._pass = None
-            self._record(*replay.launches)
+            self._open().extend(replay.launches)
             if replay.alone:
                 self._pass = None
             for c in copies:
@@ -228,7 +249,7 @@ class Stream:
         count = len(launches)
         if "timestamp-query" not in self._gpu.features:
             raise DeviceError(f"timestamps: {self._gpu.adapter} has none (feature timestamp-query)")
-        with self._lock, device_errors("timestamps"):
+        with self.lock, device_errors("timestamps"):
             self.flush()
             out: list[float] = []
             for start in range(0, count, 1024):  # 4096 queries at most in a set
@@ -256,14 +277,17 @@ class Stream:
 
     def flush(self) -> None:
         """Submit what is recorded, in one command buffer."""
-        with self._lock, device_errors("submit"):
+        with self.lock, device_errors("submit"):
             if self._parts:
                 self._submit()
             else:
                 self._settle(self._sender.drain())
 
-    def _submit(self, later: bool = False) -> None:
-        """Record the batch as commands and hand them to the queue; ``later`` it goes there while the caller goes on."""
+    def _submit(self, later: bool = False) -> int:
+        """Record the batch as commands and hand them to the queue; return their number there.
+
+        ``later`` they go there while the caller goes on, and the number is 0.
+        """
         parts, slots, held, writes = self._parts, self._slots, self._held, self._writes
         self._parts, self._slots, self._eager, self._pass, self._held, self._writes = [], 0, 0, None, [], []
         if slots:
@@ -277,22 +301,24 @@ class Stream:
                 launches += len(part)
             else:
                 submission.commands.copy(part)
-        self._send(submission, launches, later)
+        return self._send(submission, launches, later)
 
-    def _send(self, submission: Submission, launches: int, later: bool = False) -> None:
+    def _send(self, submission: Submission, launches: int, later: bool = False) -> int:
+        number = 0
         if later:
             self._settle(self._sender.room())
             self._sender.later(submission)
         else:
             self._settle(self._sender.drain())
             try:
-                submission.submit(self._queue)
+                number = submission.submit(self._queue)
             finally:
                 self._staging.recycle(submission.sealed)
         self._gpu.counts.submits += 1
         self._gpu.counts.launches += launches
         if self.observer is not None:
             self.observer.submitted()
+        return number
 
     def _settle(self, submitted: Sequence[Submission]) -> None:
         """Take back memory of what the sender has done with, and raise what went wrong."""
@@ -304,7 +330,7 @@ class Stream:
 
     def alone(self, write: Callable[[Any], None], launches: int) -> None:
         """Submit what is recorded, and then what ``write`` puts into a raw command encoder of its own."""
-        with self._lock, device_errors("submit"):
+        with self.lock, device_errors("submit"):
             self.flush()
             commands = Commands(self._device)
             commands.write(write)
@@ -328,10 +354,7 @@ class Stream:
     def read(self, buffer: Buffer, offset: int, nbytes: int) -> bytearray:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
         if 0 < nbytes <= READ_CHUNK:
-            out = self.read_later(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
-            if self._gpu.sanitizer is not None:
-                self._gpu.sanitizer.arrived(out)
-            return out
+            return self.read_later(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
         out = bytearray(nbytes)
         for start in range(0, nbytes, READ_CHUNK):
             count = min(READ_CHUNK, nbytes - start)
@@ -340,12 +363,11 @@ class Stream:
 
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
         """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
-        with self._lock, device_errors("read"):
+        with self.lock, device_errors("read"):
             self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
-            self._submit()
-            landing.begin()
+            landing.begin(self._submit())
             self._gpu.counts.reads += 1
             return landing
 
@@ -353,10 +375,7 @@ class Stream:
         """Submit what is recorded and wait until the GPU has done it."""
         with device_errors("sync"), self._alive():
             self.flush()
-            self._wait()
-
-    def _wait(self) -> None:
-        libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
+            libf.wgpuDevicePoll(self._device._internal, True, ffi.NULL)
 
     def close(self) -> None:
         """Finish what is under way, and let reads that were not taken fail from now on: the device is about to go.
@@ -371,7 +390,7 @@ class Stream:
     # --- memory ----------------------------------------------------------------------------------------------------
     def trim(self) -> None:
         """Destroy the buffers that wait for reuse, and forget the bind groups that name them."""
-        with self._lock:
+        with self.lock:
             self.flush()
             for block in self._gpu.pool.drain():
                 for key in block.groups:

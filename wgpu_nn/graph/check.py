@@ -13,10 +13,10 @@ from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Segment
 from wgpu_nn.graph.emit import plan_fused
 from wgpu_nn.graph.passes import dead_code
-from wgpu_nn.graph.plan import Slot
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.graph.step import Step
 from wgpu_nn.kernels import View, copy
+from wgpu_nn.kernels.plan import Slot
 
 # Sums in another order, and products that are not rounded in between, differ by this much of a tensor's largest element.
 TOLERANCE = 1e-4

@@ -9,7 +9,7 @@ from wgpu_nn.graph.flow import Unit
 from wgpu_nn.graph.fuse import NORMS, REDUCING, SOFTMAXES, Fused, fuse
 from wgpu_nn.graph.groups import Group
 from wgpu_nn.graph.order import side_by_side
-from wgpu_nn.graph.plan import Chooser, Plan, Slot, StaticSite, described
+from wgpu_nn.graph.plan import Chooser, Plan, StaticSite, described
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Target, View, whole
 from wgpu_nn.kernels.conv import run_conv2d, run_input_grad
@@ -19,6 +19,7 @@ from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
 from wgpu_nn.kernels.matmul import run_matmul
 from wgpu_nn.kernels.norm import run_norm
+from wgpu_nn.kernels.plan import Slot
 from wgpu_nn.kernels.pool import run_pool
 from wgpu_nn.kernels.reduce import run_reduce
 from wgpu_nn.kernels.rows import run_rows
@@ -150,17 +151,27 @@ class _Emitter:
             return
         core = unit.core
         finish: Finish | None = None
+        state: Ref | None = None
         result = core
         if unit.maps:
             result = self.fused.flow.stored(unit)[-1]
             builder = _ChainBuilder(self, core.out)
             for m in unit.maps:
                 builder.add(m)
-            finish = Finish(builder.chain([result.out]), tuple(builder.views))
+            if core.op in REDUCING:
+                state = self._replaceable(result.out, builder, position, [])
+            if state in self.fused.flow.touched(Unit(core=core, before=unit.before)):  # by other invocations, too
+                state = None
+            inplace = -1 if state is None else builder.sources.index(state)
+            finish = Finish(builder.chain([result.out]), tuple(builder.views), inplace)
         if core.op in ("conv2d_weight_grad", "conv3d_weight_grad") and unit.sums:
             self._weight_grad(core, unit.sums)
             return
-        out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
+        if state is None:
+            out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
+        else:
+            out = whole(core.spec.shape, result.spec.dtype, self.site.plan.states[state])
+            self.done.add(state)
         self._core(unit, core, out, finish)
         self._store(result.out, out)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wgpu_nn.dtype import Float
+from wgpu_nn.dtype import Bool, Float
 from wgpu_nn.graph.flow import Flow, Unit
 from wgpu_nn.graph.groups import Group, find_groups
 from wgpu_nn.graph.program import Attrs, Instr, Program, Ref
@@ -190,8 +190,9 @@ class _Fuser:
             if unit.core is not None or not unit.maps or unit.maps[0].out in self.flow.cheap:
                 continue
             stored = self.flow.stored(unit)
-            if len(stored) != 1 or stored[0].spec.dtype.kind is not Float:
+            if len(stored) != 1 or stored[0].spec.dtype.kind is Bool:
                 continue
+            kind = stored[0].spec.dtype.kind
             own = {m.out for m in unit.maps}
             best: Unit | None = None
             for r in dict.fromkeys(self.flow.source(r) for m in unit.maps for r in m.refs):
@@ -199,7 +200,7 @@ class _Fuser:
                 if core is None or core.core is None or core.maps or core.core.out != r:
                     continue
                 i = core.core
-                fits = i.op in FINISHING or (i.op in REDUCING and i.spec.dtype.kind is Float)
+                fits = (i.op in FINISHING and kind is Float) or (i.op in REDUCING and i.spec.dtype.kind is kind)
                 alone = (
                     not self.flow.escapes(r)
                     and all(u.out in own for u in self.flow.readers(r))

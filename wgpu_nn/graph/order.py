@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from wgpu_nn.graph.plan import Dispatch, Slot
+from wgpu_nn.graph.plan import Dispatch
+from wgpu_nn.kernels.plan import Slot
 
 AHEAD = (
     32  # launches from the first that waits on, among which the next is chosen: what they make must be kept meanwhile

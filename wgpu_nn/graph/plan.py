@@ -6,41 +6,15 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from wgpu_nn.backends.wgpu import execute
+from wgpu_nn.backends.recipe import execute
 from wgpu_nn.dtype import DType
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.graph.program import Instr, Program, Ref
 from wgpu_nn.kernels import Grid, Target, Template, View, Words, contiguous, copy, plan_op, whole
-from wgpu_nn.kernels.plan import Candidate, Task
+from wgpu_nn.kernels.plan import Candidate, Slot, Task, layout
 from wgpu_nn.kernels.storage import stored
 from wgpu_nn.ops import Spec
 from wgpu_nn.shape import Shape
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Slot:
-    """A place in memory that a step will own or borrow."""
-
-    role: str  # temp, arg, state, host, const, arena: memory that others lie in, or window: part of any of these
-    nbytes: int
-    parent: Slot | None = None
-    offset: int = 0  # bytes from the parent's start
-
-    def window(self, offset: int, nbytes: int) -> Slot:
-        """Return part of it, in bytes from its start: what a launch is to see of it."""
-        home = self.home
-        return Slot("window", nbytes, home, offset + (self.offset if home is not self else 0))
-
-    @property
-    def home(self) -> Slot:
-        """The slot itself, or what it is a window of."""
-        return self.parent if self.role == "window" and self.parent is not None else self
-
-    @property
-    def root(self) -> Slot:
-        """The memory that it lies in, which lives as long as it is used."""
-        home = self.home
-        return home.parent or home
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,13 +103,13 @@ class StaticSite:
             self.plan.hosts = Slot("host", 4 * len(hosts))
         for i in program.inputs:
             if i.role == "host":
-                view = View(self.plan.hosts, (), (), len(self.plan.host_refs), i.spec.dtype)
+                view = View(self.plan.hosts, layout((), (), len(self.plan.host_refs), i.spec.dtype))
                 self.plan.host_refs.append(i.ref)
             elif i.role == "const":
                 given = constants[i.ref]
                 slot = Slot("const", given.buffer.nbytes)
                 self.plan.consts[i.ref] = slot
-                view = View(slot, given.shape, given.strides, given.offset, given.dtype)
+                view = View(slot, given.layout)
             else:
                 slot = self.homes.get(i.ref) or Slot(i.role, i.spec.nbytes)
                 view = whole(i.spec.shape, i.spec.dtype, slot)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from wgpu_nn.dtype import DType, Scalar
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Bound, Buffer, Gpu, Replay, Segment, Transfer, transfer
-from wgpu_nn.graph.plan import Dispatch, Plan, Slot
+from wgpu_nn.graph.plan import Dispatch, Plan
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
-from wgpu_nn.kernels.plan import BINDING, pack
+from wgpu_nn.kernels.plan import BINDING, Slot, layout, pack
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
 SMALL = 1 << 16  # bytes of a slice that are copied rather than bound: a loop that walks along a tensor binds but once
@@ -159,7 +159,7 @@ class Step:
         results: list[View] = []
         for v in self._plan.outputs:
             buffer = self._gpu.pool.lease(v.nbytes)
-            results.append(View(buffer, v.shape, v.strides, 0, v.dtype))
+            results.append(View(buffer, layout(v.shape, v.strides, 0, v.dtype)))
             if v.buffer in self._direct:
                 moved[v.buffer] = Segment(buffer, 0, buffer.block.size)
             elif v.size:

@@ -1,4 +1,4 @@
-"""Plans 2-d convolution and the gradient of its input: direct, in strips, or as block products."""
+"""Plans 2-d convolution and the gradient of its input: direct, in strips, by patches or runs, or as block products."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.block import Block
 from wgpu_nn.kernels.conv3d import as_volume, deep, run_input_grad3d, tap_steps
 from wgpu_nn.kernels.conv_few import few, run_strips
+from wgpu_nn.kernels.conv_patch import Patch, Windows, choose_patch, run_patches
 from wgpu_nn.kernels.conv_runs import choose_runs, run_runs, runs_options
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.implicit import Convolution, forward_block, forward_blocks, run_forward
@@ -78,6 +79,11 @@ _FLIPPED = """fn weight_row(o: u32) -> u32 {
 fn weight_tap(c: u32, ky: u32, kx: u32) -> u32 {
     return ((c * group_out() + 1u) * KERNEL_H - 1u - ky) * KERNEL_W + KERNEL_W - 1u - kx;
 }"""
+# The roles of channels are exchanged alone.
+_EXCHANGED = """fn weight_row(o: u32) -> u32 {
+    return (o / group_out() * group_in() * group_out() + o % group_out()) * KERNEL_H * KERNEL_W;
+}
+fn weight_tap(c: u32, ky: u32, kx: u32) -> u32 { return (c * group_out() * KERNEL_H + ky) * KERNEL_W + kx; }"""
 
 
 @functools.cache
@@ -173,6 +179,9 @@ def _ways(site: Site, x: View, w: View, out: View, attrs: dict[str, Any], flippe
         else choose_runs(site, pixels, taps * conv.source.shape[1] // attrs["groups"], taps, group_out, attrs["groups"])
     )
     block = None if strips else forward_block(site, conv)
+    output = (out.shape[2], out.shape[3])
+    windows = Windows(conv.kernel, attrs["stride"], attrs["dilation"], x.shape[0], output, group_out, attrs["groups"])
+    patch = choose_patch(windows, site.tuned) if site.target.software and not strips else None
     # Invocations enough to fill a large GPU come first, then the reuse of weights.
     tiles = size(out.shape) // out.shape[1] * -(-out.shape[1] // attrs["groups"] // 8) * attrs["groups"]
     single = site.tuned and not site.target.software and tiles < 1 << 19
@@ -180,6 +189,11 @@ def _ways(site: Site, x: View, w: View, out: View, attrs: dict[str, Any], flippe
         ways["winograd"] = functools.partial(run_winograd, flipped=flipped)
     if strips:
         ways["strips"] = functools.partial(run_strips, flipped=flipped)
+    elif patch is not None:
+        rows, columns = patch.size
+        ways[f"patches {rows} x {columns} x {patch.outputs}"] = functools.partial(
+            _patches, patch=patch, flipped=flipped
+        )
     elif runs is not None:
         ways[f"runs {runs[0]} x {runs[1]}"] = functools.partial(_runs, runs=runs, flipped=flipped)
     elif block is not None:
@@ -227,6 +241,22 @@ def _runs(
 ) -> None:
     texts = (constants(_window(w, attrs, 1)), _FLIPPED if flipped else _WEIGHT)
     run_runs(site, runs, x, w, bias, out, attrs, texts, finish)
+
+
+def _patches(
+    site: Site,
+    x: View,
+    w: View,
+    bias: Sequence[View],
+    out: View,
+    attrs: dict[str, Any],
+    *,
+    patch: Patch,
+    flipped: bool,
+    finish: Finish | None,
+) -> None:
+    texts = (constants(_window(w, attrs, 1)), _FLIPPED if flipped else _WEIGHT)
+    run_patches(site, patch, x, w, bias, out, attrs, texts, finish)
 
 
 def _blocks(
@@ -337,6 +367,14 @@ def run_input_grad(
             turned = {**attrs, "padding": (pads[0], pads[1])}
             _forward(site, g, w, [], out, turned, flipped=True, finish=finish)
             return
+    windows = Windows(
+        kernel, stride, dilation, out.shape[0], (out.shape[2], out.shape[3]), out.shape[1] // groups, groups, True
+    )
+    patch = choose_patch(windows, site.tuned) if site.target.software else None
+    if patch is not None:
+        texts = (constants(_window(w, attrs, 1)), _EXCHANGED)
+        run_patches(site, patch, g, w, [], out, attrs, texts, finish, turned=True)
+        return
     if deep(site, out, groups):
         one = {"stride": (1, *stride), "padding": ((0, 0), *padding), "dilation": (1, *dilation), "groups": groups}
         run_input_grad3d(site, op, [as_volume(g), as_volume(w)], one, as_volume(out), finish)

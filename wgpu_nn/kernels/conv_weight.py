@@ -4,63 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.conv import Way, Window, constants, traits
 from wgpu_nn.kernels.conv_few import FEW, PART, run_filter_grad
 from wgpu_nn.kernels.implicit import Convolution, Sliced, run_weight, weight_slices, weight_ways
 from wgpu_nn.kernels.map import dense, run_map
-from wgpu_nn.kernels.plan import MOST_TURNS, Candidate, Input, Site, Task, View, Words, grid
+from wgpu_nn.kernels.plan import Candidate, Input, Site, Task, View
 from wgpu_nn.kernels.reduce import run_reduce
-from wgpu_nn.kernels.source import assemble, bindings, words
+from wgpu_nn.kernels.weight_run import choose_run, run_weight_runs
 from wgpu_nn.kernels.weight_tile import fits, run_weight_tiles
 from wgpu_nn.kernels.winograd import run_winograd_weight, suits
 from wgpu_nn.shape import Shape, row_major, size
-
-_WEIGHT_WORDS = [
-    "items",
-    "parts_per_slice",
-    "slice_size",
-    "sums_start",
-    "parts",
-    "height",
-    "width",
-    "out_h",
-    "out_w",
-    "pad_top",
-    "pad_left",
-    "in_channels",
-    "out_channels",
-    "group_in",
-    "group_out",
-    "group_blocks",
-    "columns",
-    "column_blocks",
-    "parts_per_row",
-    "part_size",
-]
-
-
-class WeightGradKey(NamedTuple):
-    """What distinguishes kernels of the weight gradient without workgroup memory; ``sums`` adds that of the bias."""
-
-    window: Window
-    sums: bool
-
-
-@functools.cache
-def weight_grad_kernel(key: WeightGradKey, values: Words | None) -> Kernel:
-    """Return the kernel of the weight gradient over one slice of rows."""
-    stored = (("source", "r", "f32"), ("grad", "r", "f32"), ("out", "w", "f32"))
-    sums = f"const SUMS = {str(key.sums).lower()};"
-    text = words(tuple(_WEIGHT_WORDS), values)
-    header = "\n".join([bindings(stored, values is None), constants(key.window), sums, text])
-    return assemble("conv2d_weight_grad", "conv2d_weight_grad", header, "rrw", values is None)
-
-
-SLICED = 1024  # invocations that a weight gradient is spread over on a software adapter
 
 
 def bias_place(shape: Shape) -> int:
@@ -129,7 +84,7 @@ def run_weight_grad(
 
 def _alone(task: _Gradient, way: Way, site: Site, views: Sequence[View]) -> None:
     x, g, out = views[:3]
-    way(site, task._replace(x=x, g=g, whole=replace(task.whole, buffer=out.buffer)))
+    way(site, task._replace(x=x, g=g, whole=View(out.buffer, task.whole.layout)))
 
 
 def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
@@ -146,15 +101,15 @@ def _ways(site: Site, task: _Gradient) -> dict[str, Way]:
     elif fits(site.target):
         ways["weight tiles"] = _register_tiles
     else:
-        ways["tiles over 1"] = functools.partial(_tiles, share=1.0)
+        ways["runs over 1"] = functools.partial(_runs, share=1.0)
     if site.tuned:
         for way in weight_ways(site, task.convolution):
             ways.setdefault(_name(way), functools.partial(_blocks, sliced=way))
         if fits(site.target):
             ways.setdefault("weight tiles", _register_tiles)
         else:
-            for share in (1, 0.5, 2, 0.25):
-                ways.setdefault(f"tiles over {share:g}", functools.partial(_tiles, share=share))
+            for share in (1, 0.5, 2):
+                ways.setdefault(f"runs over {share:g}", functools.partial(_runs, share=share))
     return ways
 
 
@@ -177,38 +132,20 @@ def _register_tiles(site: Site, task: _Gradient) -> None:
     run_weight_tiles(site, task.x, task.g, task.parts[0], task.attrs, both, bias_place(task.shape))
 
 
+def _runs(site: Site, task: _Gradient, share: float) -> None:
+    """Plan runs of pixels, spread over ``share`` of the usual number of invocations."""
+    window, wide = task.window, task.g.shape[3]
+    group = task.shape[1], task.shape[0] // task.attrs["groups"]
+    # Rows whose length is known, and that are not cut into parts.
+    row = wide if site.tuned and wide <= PART else None
+    run = choose_run(window.kernel, window.stride, window.dilation, group, window.padded, task.sums, row)
+    sums_start = bias_place(task.shape) if task.sums else None
+    run_weight_runs(site, run, task.x, task.g, task.whole, task.attrs, sums_start, share)
+
+
 def _blocks(site: Site, task: _Gradient, sliced: Sliced) -> None:
     whole, slices = task.whole, sliced[1]
     partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype.wide)
     run_weight(site, task.convolution, task.g, sliced, partial, bias_place(task.shape), task.sums)
-    if slices > 1:
-        run_reduce(site, "sum", partial, (0,), whole)
-
-
-def _tiles(site: Site, task: _Gradient, share: float) -> None:
-    """Plan 8 x 8 tiles of the weight, spread over ``share`` of the usual number of invocations."""
-    x, g, whole, shape, attrs = task[:5]
-    (top, _), (left, _), groups = *attrs["padding"], attrs["groups"]
-    workgroup = site.target.workgroup
-    (n, c, height, width), (_, o, oh, ow) = x.shape, g.shape
-    columns, group_out = shape[1] * shape[2] * shape[3], o // groups
-    column_blocks, group_blocks = -(-columns // 8), -(-group_out // 8)
-    tiles = column_blocks * group_blocks * groups
-    # Slices are of parts of rows; their number depends on the shape alone.
-    per_row = -(-ow // PART)
-    part = -(-ow // per_row)
-    lines = n * oh * per_row
-    per_slice = -(-lines // min(lines, -(-int(SLICED * share) // tiles)))
-    if site.target.software:
-        per_slice = min(per_slice, MOST_TURNS // (part + 1))
-    slices = -(-lines // per_slice)
-    partial = whole if slices == 1 else site.empty((slices, *whole.shape), whole.dtype.wide)
-    items = slices * tiles
-    values = (
-        *(items, per_slice, whole.size, bias_place(shape), lines, height, width, oh, ow, top, left, c, o, c // groups),
-        *(group_out, group_blocks, columns, column_blocks, per_row, part),
-    )
-    key = WeightGradKey(task.window._replace(workgroup=workgroup), task.sums)
-    site.launch(weight_grad_kernel, key, values, [x, g, partial], grid(-(-items // workgroup)))
     if slices > 1:
         run_reduce(site, "sum", partial, (0,), whole)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from wgpu_nn.dtype import DTYPES, DType, Kind, Scalar
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.kernels.map import copy, load, store, value_type
-from wgpu_nn.kernels.plan import Site, Task, View, Words, bits, chosen, grid, workgroups
+from wgpu_nn.kernels.plan import Site, Task, View, Words, bits, chosen, grid, layout, workgroups
 from wgpu_nn.kernels.source import assemble, bindings
 from wgpu_nn.kernels.windows import large, runs, window
 from wgpu_nn.shape import Shape, collapse, is_row_major
@@ -278,26 +278,40 @@ def _in_parts(site: Site, chain: Chain, leaves: Sequence[View], outs: Sequence[V
 
 def _run(site: Site, v: View, start: int, count: int) -> View:
     """Return elements that lie in a row, as they are seen in a window."""
-    seen = window(site, View(v.buffer, (count,), (1,), start, v.dtype))
+    seen = window(site, View(v.buffer, layout((count,), (1,), start, v.dtype)))
     assert seen is not None
     return seen
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """A chain that another kernel applies to each result before it stores it; its leaves but the value are ``views``."""
+    """A chain that another kernel applies to each result before it stores it; its leaves but the value are ``views``.
+
+    ``inplace`` is the leaf whose memory the results replace, or -1; reductions alone take one.
+    """
 
     chain: Chain
     views: tuple[View, ...]
+    inplace: int = -1
+
+    @property
+    def read(self) -> tuple[View, ...]:
+        """What is bound beside the results' memory."""
+        return tuple(v for n, v in enumerate(self.views) if n != self.inplace)
 
 
-def finish_header(chain: Chain | None, dtype: str) -> tuple[list[tuple[str, str, str]], str, str]:
-    """Return the bindings and the WGSL of ``finish(i, v)``, and the element type that it stores."""
+def finish_header(chain: Chain | None, dtype: str, inplace: int = -1) -> tuple[list[tuple[str, str, str]], str, str]:
+    """Return the bindings and the WGSL of ``finish(i, v)``, and the element type that it stores.
+
+    The leaf ``inplace`` is read from ``out``, which is bound anyway.
+    """
     if chain is None:
         kind = value_type(dtype)
         return [], f"fn finish(i: u32, v: {kind}) -> {DTYPES[dtype].wgsl} {{ return {store(dtype, 'v')}; }}", dtype
-    names = [f"more{n}" for n in range(len(chain.leaves))]
-    stored = [(name, "r", DTYPES[leaf.dtype].wgsl) for name, leaf in zip(names, chain.leaves, strict=True)]
+    names = ["out" if n == inplace else f"more{n}" for n in range(len(chain.leaves))]
+    stored = [
+        (name, "r", DTYPES[leaf.dtype].wgsl) for name, leaf in zip(names, chain.leaves, strict=True) if name != "out"
+    ]
     out = chain.links[chain.outs[0]].dtype
     text = chain_functions(chain, names, value=dtype)
     result = store(out, "chain(i, v)")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -28,27 +29,75 @@ MOST_TURNS = 32768
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """How elements lie in a buffer. Offset and strides count elements; strides may be 0 or negative.
+
+    Equal ones are one object, as ``layout`` makes them: what is kept by layouts is found by their identity.
+    """
+
+    shape: Shape
+    strides: Shape
+    offset: int
+    dtype: DType
+    spec: Spec = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", Spec(self.shape, self.dtype))
+
+
+@functools.lru_cache(1 << 14)
+def layout(shape: Shape, strides: Shape, offset: int, dtype: DType) -> Layout:
+    """Return the layout of elements that lie so."""
+    # NumPy's integers equal Python's, which whoever asks next is to get.
+    return Layout(tuple([int(n) for n in shape]), tuple([int(n) for n in strides]), int(offset), dtype)
+
+
+@functools.lru_cache(1 << 12)
+def plain(shape: Shape, dtype: DType) -> Layout:
+    """Return the layout of elements in row-major order, from the start of a buffer on."""
+    return layout(shape, row_major(shape), 0, dtype)
+
+
+# Not frozen: every op makes one, and a frozen one takes twice as long to make. Nobody changes it.
+@dataclass(slots=True, eq=False)
 class View:
-    """Elements of a buffer seen as a tensor. Offset and strides count elements; strides may be 0 or negative.
+    """Elements of a buffer seen as a tensor.
 
     ``buffer`` is whatever the site hands out: a real buffer, or a number in a plan.
     """
 
     buffer: Any
-    shape: Shape
-    strides: Shape
-    offset: int
-    dtype: DType
+    layout: Layout
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes of all axes."""
+        return self.layout.shape
+
+    @property
+    def strides(self) -> Shape:
+        """The elements from one to the next along each axis."""
+        return self.layout.strides
+
+    @property
+    def offset(self) -> int:
+        """The elements before the first."""
+        return self.layout.offset
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        return self.layout.dtype
 
     @property
     def spec(self) -> Spec:
         """The shape and element type."""
-        return Spec(self.shape, self.dtype)
+        return self.layout.spec
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return size(self.shape)
+        return size(self.layout.shape)
 
     @property
     def nbytes(self) -> int:
@@ -67,14 +116,61 @@ class View:
 
     def lent(self) -> View:
         """Return the same view on a lease of its own; see Buffer.lend."""
-        return replace(self, buffer=self.buffer.lend())
+        return View(self.buffer.lend(), self.layout)
 
     def seen(self, shape: Shape, strides: Shape, offset: int = 0) -> View:
         """Return another view of the same buffer; ``offset`` is added."""
-        return replace(self, shape=shape, strides=strides, offset=self.offset + offset)
+        return View(self.buffer, layout(shape, strides, self.offset + offset, self.dtype))
 
 
-Input = View | Scalar
+@dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """A place in memory that whoever runs a plan will own or borrow."""
+
+    role: str  # temp, arg, state, host, const, arena: memory that others lie in, or window: part of any of these
+    nbytes: int
+    parent: Slot | None = None
+    offset: int = 0  # bytes from the parent's start
+
+    def window(self, offset: int, nbytes: int) -> Slot:
+        """Return part of it, in bytes from its start: what a launch is to see of it."""
+        home = self.home
+        return Slot("window", nbytes, home, offset + (self.offset if home is not self else 0))
+
+    @property
+    def home(self) -> Slot:
+        """The slot itself, or what it is a window of."""
+        return self.parent if self.role == "window" and self.parent is not None else self
+
+    @property
+    def root(self) -> Slot:
+        """The memory that it lies in, which lives as long as it is used."""
+        home = self.home
+        return home.parent or home
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Stands for a number that a plan is given anew at each run: operand ``index`` of its op."""
+
+    index: int
+
+
+Input = View | Scalar | Number
+
+
+class Late(int):
+    """A word that is not known while a launch is planned: a Number as an element of ``dtype``."""
+
+    number: Number
+    dtype: DType
+
+    @classmethod
+    def of(cls, number: Number, dtype: DType) -> Late:
+        """Return the word of a number."""
+        word = cls(0)
+        word.number, word.dtype = number, dtype
+        return word
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +256,7 @@ def workgroups(site: Site) -> dict[str, int]:
 
 def whole(shape: Shape, dtype: DType, buffer: object) -> View:
     """Return the contiguous view of a buffer that holds just ``shape``."""
-    return View(buffer, shape, row_major(shape), 0, dtype)
+    return View(buffer, plain(shape, dtype))
 
 
 def grid(groups: int) -> Grid:
@@ -179,8 +275,10 @@ def pack(values: Sequence[Scalar], dtypes: Sequence[DType]) -> bytes:
         return struct.pack(f"<{len(values)}I", *(bits(x, t) for x, t in zip(values, dtypes, strict=True)))
 
 
-def bits(value: Scalar, dtype: DType) -> int:
+def bits(value: Scalar | Number, dtype: DType) -> int:
     """Return a number as the word that holds it in the element type of ``dtype``."""
+    if isinstance(value, Number):
+        return Late.of(value, dtype)
     if dtype.kind is Float:
         try:
             return struct.unpack("<I", struct.pack("<f", float(value)))[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from wgpu_nn.dtype import Kind
@@ -198,7 +197,7 @@ class _Fold:
     def _partial(self, x: View, shape: Shape) -> View:
         """Return memory for accumulators; its strides count these."""
         memory = self.site.empty((size(shape) * WORDS.get(self.op, 1),), x.dtype.wide)
-        return replace(memory, shape=shape, strides=row_major(shape))
+        return memory.seen(shape, row_major(shape))
 
     def _walk(self, x: View, axes: tuple[int, ...], others: tuple[int, ...]) -> _Walk:
         """Return how to fold ``axes``; ``others`` are folded in another pass."""
@@ -280,12 +279,13 @@ class _Fold:
         workgroup = 256 if way.lanes > 1 or way.body == "reduce_rows" else self.site.target.workgroup
         chains = [part.chain if part else None for part in (start, finish)]
         kinds = (x.dtype.name, len(walk.kept), len(walk.folded))
-        key = ReduceKey(self.op, *kinds, *way, first, last, chains[0], chains[1], workgroup)
+        inplace = finish.inplace if finish else -1
+        key = ReduceKey(self.op, *kinds, *way, first, last, chains[0], chains[1], inplace, workgroup)
         outputs = size(walk.kept)
         pivots = walk.pivots if self.op == "moments" else ()
         values = (outputs, slices, size(walk.folded), self.total, self.divisor, x.offset)
         values += (*walk.kept, *walk.kept_strides, *pivots, *walk.folded, *walk.strides)
-        views = [*(start.views if start else [x]), *(finish.views if finish else ()), out]
+        views = [*(start.views if start else [x]), *(finish.read if finish else ()), out]
         if way.body == "reduce_columns":  # a workgroup keeps to one slice
             groups = -(-outputs * way.lanes // (workgroup * way.outputs)) * slices
         else:

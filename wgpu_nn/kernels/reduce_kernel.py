@@ -29,6 +29,7 @@ class ReduceKey(NamedTuple):
     last: bool  # whether results go out, rather than accumulators
     start: Chain | None  # what makes the elements that are folded, from their place in the operand
     finish: Chain | None
+    inplace: int  # the leaf of ``finish`` whose memory the results replace, or -1
     workgroup: int
 
 
@@ -113,7 +114,7 @@ def reduce_kernel(key: ReduceKey, values: Words | None) -> Kernel:
         out = "i32"
         lines.append(store(key.op, dtype.kind))
     else:
-        more, finish, result = finish_header(key.finish, key.dtype)
+        more, finish, result = finish_header(key.finish, key.dtype, key.inplace)
         out = DTYPES[result].wgsl
         lines += [finish, store(key.op, dtype.kind)]
     bound = (*stored, *more, ("out", "w", out))

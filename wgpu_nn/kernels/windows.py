@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from wgpu_nn.gpu import beyond_binding
-from wgpu_nn.kernels.plan import BINDING, Site, View
+from wgpu_nn.kernels.plan import BINDING, Site, View, layout
 from wgpu_nn.shape import Shape
 
 ALIGNED = BINDING // 2  # elements of any size, after which a binding may start
@@ -37,7 +36,8 @@ def window(site: Site, v: View) -> View | None:
     nbytes = unit * (v.offset + sum(s for s in steps if s > 0) + 1) - low
     if -(-nbytes // 16) * 16 > site.target.binding:
         return None
-    return replace(v, buffer=v.buffer.window(low, nbytes), offset=v.offset - low // unit)
+    seen = layout(v.shape, v.strides, v.offset - low // unit, v.dtype)
+    return View(v.buffer.window(low, nbytes), seen)
 
 
 def parts(site: Site, op: str, shape: Shape, views: Sequence[View], axes: Sequence[Axes]) -> Iterator[Part]:

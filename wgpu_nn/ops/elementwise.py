@@ -46,7 +46,8 @@ class Elementwise(abc.ABC):
         return shapes.size(self.shape)
 
     def _binary(self, op: str, other: object, swap: bool = False) -> Self:
-        found = other if isinstance(other, Elementwise) else as_scalar(other)
+        # Of one class most are, and isinstance asks an abstract one at length.
+        found = other if type(other) is type(self) or isinstance(other, Elementwise) else as_scalar(other)
         if found is None:
             return NotImplemented
         y: Any = found

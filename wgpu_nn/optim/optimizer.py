@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from wgpu_nn.dtype import Float, Scalar
 from wgpu_nn.errors import RecordError, TrainingError
@@ -46,7 +46,7 @@ class Optimizer(abc.ABC):
                 "step: no gradient belongs to this model; compute the loss with this model, on an autodiff device"
             )
         device = moved[0][2].device
-        self.prepare(model, grads)
+        self._prepare(moved)
         numbers = host_numbers(device, self._advance)
         hyper = dict(zip(self.hyper(), numbers, strict=True))
         for name, param, g in moved:
@@ -60,7 +60,10 @@ class Optimizer(abc.ABC):
 
     def prepare(self, model: Module, grads: Gradients) -> None:
         """Make the first state of each parameter that ``step`` would update and that has none yet."""
-        for name, param, g in _moved(model, grads):
+        self._prepare(_moved(model, grads))
+
+    def _prepare(self, moved: Sequence[tuple[str, Param, Tensor]]) -> None:
+        for name, param, g in moved:
             if name not in self._cells:
                 # A captured step must find them as state: they are made outside of its trace.
                 with g.device.untraced():

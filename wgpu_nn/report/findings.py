@@ -19,7 +19,8 @@ SHOWN = 64  # samples
 def matrices(run: Run) -> str:
     """Return the confusion matrices of a run, with the confusions that are most frequent; "" if it has none."""
     found = {name.removesuffix(".matrix"): m for name, m in run.details.items() if name.endswith(".matrix")}
-    parts = [_matrix(run, name, m) for name, m in found.items() if m.ndim == 2 and m.shape[0] == m.shape[1] and m.size]
+    square = {n: m.astype(np.float64) for n, m in found.items() if m.ndim == 2 and m.shape[0] == m.shape[1] and m.size}
+    parts = [_matrix(run, name, m) for name, m in square.items() if np.isfinite(m).all() and (m >= 0).all()]
     return f'<div class="matrices">{"".join(parts)}</div>' if parts else ""
 
 
@@ -124,7 +125,7 @@ def _heat(of_row: np.ndarray) -> str:
 
 
 def _most_confused(run: Run, counts: np.ndarray, of_row: np.ndarray) -> str:
-    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    wrong = counts * (1 - np.eye(len(counts)))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     places: list[tuple[int, int]] = [(int(i) // len(counts), int(i) % len(counts)) for i in order]
     rows = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from wgpu_nn.data.npz import load_arrays
 from wgpu_nn.errors import RecordError
 from wgpu_nn.train import read_log
 
@@ -154,15 +154,18 @@ def read_run(path: Path) -> Run:
 
 
 def number(value: object) -> float | None:
-    """Return a logged number, also one that JSON has no number for and that is a word; None for anything else."""
+    """Return a logged number, also one that JSON has no number for and that is a word; None for anything else.
+
+    Whole ones are those of 64 bits: JSON has larger ones, which no float may hold, and no run writes.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if isinstance(value, float) or abs(value) < 1 << 63 else None
     return float(value) if value in ("nan", "inf", "-inf") else None  # pyright: ignore[reportArgumentType]
 
 
 def _check(path: Path, at: int, line: Line) -> None:
     """Raise RecordError for a line whose epoch, step or splits are not what they are in a run."""
-    counts = all(type(line[name]) is int for name in ("epoch", "step"))
+    counts = all(type(line[name]) is int and 0 <= line[name] < 1 << 63 for name in ("epoch", "step"))
     if not counts or not all(isinstance(line.get(split, {}), dict) for split in SPLITS):
         raise RecordError(
             f"report: {path}: line {at}: expected whole numbers for epoch and step, and objects for train and valid, got "
@@ -180,7 +183,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         found: object = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"report: {path}: expected a readable JSON file, got {error}; mend or remove it") from error
     if not isinstance(found, dict):
         raise RecordError(f"report: {path}: expected a JSON object, got {type(found).__name__}; mend or remove it")
@@ -193,9 +196,8 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        return load_arrays(path)
+    except (OSError, ValueError) as error:
         raise RecordError(f"report: {path}: expected readable arrays, got {error}; mend or remove it") from error
 
 

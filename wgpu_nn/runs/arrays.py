@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from wgpu_nn.data import ArrayDataset
+from wgpu_nn.data.npz import load_arrays
 from wgpu_nn.errors import DataError
-
-ALONE = "array"  # the name of an .npy file's
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file by name, or that of an .npy file; DataError for other and damaged ones."""
     try:
-        with open(path, "rb") as raw:  # NOTE: np.load, given a path, leaves damaged files open
-            loaded: Any = np.load(raw, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {ALONE: loaded}
-            with loaded:
-                return {name: loaded[name] for name in loaded.files}
+        return load_arrays(path)
     except OSError as error:
         raise DataError(
             f"data: {path}: expected a readable .npz or .npy file, got {error.strerror or error}"
         ) from error
-    except Exception as error:  # damaged archives raise a dozen types, from zipfile, zlib, struct and NumPy's header
-        raise DataError(
-            f"data: {path}: expected an .npz or .npy file, got {type(error).__name__}: {error}; write it with np.savez"
-        ) from error
+    except ValueError as error:
+        raise DataError(f"data: {path}: expected an .npz or .npy file, got {error}; write it with np.savez") from error
 
 
 def items_of(path: str, arrays: Mapping[str, np.ndarray], inputs: str, targets: str) -> ArrayDataset:

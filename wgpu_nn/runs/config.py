@@ -71,7 +71,7 @@ class RunConfig(Config):
     @classmethod
     def _parse(cls, where: str, text: str | bytes) -> Self:
         # NOTE: not by a validator: what one returns is Python's, and strict JSON schemas then refuse its lists.
-        with suppress(ValueError):  # of what is no JSON, the base speaks
+        with suppress(ValueError, RecursionError):  # of what is no JSON, the base speaks
             values = json.loads(text)
             text = json.dumps(all_spelled(cls, values)) if isinstance(values, dict) else text
         return super()._parse(where, text)

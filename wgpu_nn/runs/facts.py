@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from pydantic import Field
 
+from wgpu_nn.errors import DataError
 from wgpu_nn.nn import Config
 
 AT_ONCE = 1024  # items that statistics are taken of together
@@ -59,11 +60,17 @@ def statistics(read: Callable[[np.ndarray], np.ndarray], n: int) -> tuple[np.nda
     """Return mean and deviation of the inputs of n items, in one walk (Chan et al. 1983); ``read(indices)`` reads them.
 
     Of rows [k] and of images [channels, height, width] by the first axis, of others of all numbers together: [k] or [1].
-    What does not vary has a deviation of 1.
+    What does not vary has a deviation of 1. Raises DataError for the first input that is not finite.
     """
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     for start in range(0, n, AT_ONCE):
         x = scaled(read(np.arange(start, min(start + AT_ONCE, n)))).astype(np.float64)
+        finite = np.isfinite(x).reshape(len(x), -1).all(1)
+        if not finite.all():
+            raise DataError(
+                f"data: expected finite numbers as inputs, got NaN or infinity in item {start + int(finite.argmin())} of the "
+                f"{n} to train on; correct it, or leave it out"
+            )
         rows = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1]) if x.ndim in (2, 4) else x.reshape(-1, 1)
         more, centre = len(rows), rows.mean(0)
         apart, both = centre - mean, count + more

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from wgpu_nn.data import DataLoader, Dataset
 from wgpu_nn.errors import ConfigError, RecordError
@@ -46,8 +49,15 @@ class SavedRun:
         """Return the best epoch so far, by the config's monitor."""
         log = self.folder / METRICS
         lines = read_log(log) if log.exists() else []
-        fields = [{k: v for k, v in line.items() if k != "kind"} for line in lines if line["kind"] == "epoch"]
-        return monitor_of(self.config.monitor, self.config.measured()).best(EpochRecord(**f) for f in fields)
+        epochs = [line for line in lines if line["kind"] == "epoch"]
+        try:
+            history = _records().validate_json(json.dumps(epochs), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise RecordError(
+                f"{log}: expected the epochs of a run, got another {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
+            ) from error
+        return monitor_of(self.config.monitor, self.config.measured()).best(history)
 
     def checkpoint(self, which: Which) -> Path:
         """Return a checkpoint's directory, or the file of the last model; RecordError for what is not there."""
@@ -67,8 +77,13 @@ class SavedRun:
 
     def learner(self, which: Which) -> Learner:
         """Return a Learner with one of the run's models."""
-        learner = learner_of(self.config.with_schedule(None), self.facts, Device(self.config.device))
         path = self.checkpoint(which)
+        try:
+            learner = learner_of(self.config.with_schedule(None), self.facts, Device(self.config.device))
+        except MemoryError as error:  # of sizes that damage made
+            raise RecordError(
+                f"{self.folder}: expected a model that memory holds, got {error}; is {FACTS} whole?"
+            ) from error
         if path.is_file():
             load_module(learner.model, path)
         else:
@@ -99,6 +114,11 @@ class SavedRun:
             return out.reshape(len(out), -1)
         raised = np.exp(out - out.max(1, keepdims=True))
         return raised / raised.sum(1, keepdims=True)
+
+
+@functools.cache
+def _records() -> TypeAdapter[list[EpochRecord]]:
+    return TypeAdapter(list[EpochRecord])
 
 
 def saved_config(folder: Path) -> RunConfig:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -160,8 +161,15 @@ class TablePart(SplitPart):
     skip_bad: bool = Field(default=False, description="pass over bad rows")
 
     @abstractmethod
+    def reader(self) -> Callable[..., Table]:
+        """Return what reads files of this kind, by the arguments that ``read_csv`` and its like share."""
+
     def table(self, path: str, target: str | None, features: Classes, classes: Classes, numbers: bool) -> Table:
         """Return the rows of a file of this kind."""
+        missing, skip_bad = self.missing, self.skip_bad
+        return self.reader()(
+            path, target, features, classes=classes, regression=numbers, missing=missing, skip_bad=skip_bad
+        )
 
     def read(self, numbers: bool) -> Found:
         whole = self.table(self.path, self.target, self.features, None, numbers)
@@ -183,17 +191,8 @@ class CsvData(TablePart):
     kind: Literal["csv"] = "csv"
     delimiter: str = Field(default=",", description="between fields")
 
-    def table(self, path: str, target: str | None, features: Classes, classes: Classes, numbers: bool) -> Table:
-        return read_csv(
-            path,
-            target,
-            features,
-            classes=classes,
-            regression=numbers,
-            missing=self.missing,
-            skip_bad=self.skip_bad,
-            delimiter=self.delimiter,
-        )
+    def reader(self) -> Callable[..., Table]:
+        return partial(read_csv, delimiter=self.delimiter)
 
 
 class ParquetData(TablePart):
@@ -201,16 +200,8 @@ class ParquetData(TablePart):
 
     kind: Literal["parquet"] = "parquet"
 
-    def table(self, path: str, target: str | None, features: Classes, classes: Classes, numbers: bool) -> Table:
-        return read_parquet(
-            path,
-            target,
-            features,
-            classes=classes,
-            regression=numbers,
-            missing=self.missing,
-            skip_bad=self.skip_bad,
-        )
+    def reader(self) -> Callable[..., Table]:
+        return read_parquet
 
 
 class JsonlData(TablePart):
@@ -218,16 +209,8 @@ class JsonlData(TablePart):
 
     kind: Literal["jsonl"] = "jsonl"
 
-    def table(self, path: str, target: str | None, features: Classes, classes: Classes, numbers: bool) -> Table:
-        return read_jsonl(
-            path,
-            target,
-            features,
-            classes=classes,
-            regression=numbers,
-            missing=self.missing,
-            skip_bad=self.skip_bad,
-        )
+    def reader(self) -> Callable[..., Table]:
+        return read_jsonl
 
 
 AnyData: TypeAlias = Annotated[
@@ -247,8 +230,14 @@ def _columns(wanted: Sequence[str] | None, table: Table) -> tuple[str, ...]:
 
 
 def check_targets(data: Dataset[Any], labels: np.ndarray, numbers: bool) -> None:
-    """Raise DataError unless targets are classes, one for each item, or ``numbers``."""
+    """Raise DataError unless targets are classes, one for each item, or finite ``numbers``."""
     if numbers:
+        known = labels.dtype.kind in "fiub"
+        if not known or not np.isfinite(labels).all():
+            raise DataError(
+                f"data: expected finite numbers as targets of {len(data)} items, got "
+                f"{'NaN or infinity among them' if known else labels.dtype}; correct them, or leave such items out"
+            )
         return
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(

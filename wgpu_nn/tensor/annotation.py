@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from wgpu_nn.dtype import Float, Kind
 from wgpu_nn.errors import KindError, ShapeError
+from wgpu_nn.ops import Algebra
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,11 +39,9 @@ class TensorType:
 
     def check(self, where: str, value: object) -> None:
         """Raise if ``value`` is not such a tensor."""
-        from wgpu_nn.tensor.tensor import Tensor
-
         if value is None and self.optional:
             return
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Algebra):  # a Tensor: these are all that users have
             raise KindError(
                 f"{where}: expected a {self}, got {type(value).__name__}; make it one with wgpu_nn.tensor()"
             )
@@ -86,7 +85,8 @@ def mentions_tensor(fn: Callable[..., Any]) -> bool:
 
 def checked(fn: Callable[P, R]) -> Callable[P, R]:
     """Return ``fn`` with its tensor annotations checked at every call, arguments and result."""
-    signature = inspect.signature(fn)
+    parameters = inspect.signature(fn).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
     @functools.cache
     def wanted() -> dict[str, object]:
@@ -96,8 +96,7 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         types_ = wanted()
-        bound = signature.bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):  # whether they fit, the call itself says
             if name in types_:
                 _check(f"{fn.__qualname__}({name})", types_[name], value)
         result = fn(*args, **kwargs)

@@ -83,17 +83,18 @@ class Tensor(Selections):
         return Tensor(self.device, _around(self._handle, root))
 
     def run(self, op: str, *operands: Self | Scalar, **attrs: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        device = self.device
         given: list[Handle | Scalar] = []
         for x in operands:
             if isinstance(x, Tensor):
-                if x.device != self.device:
+                if x.device is not device and x.device != device:
                     raise DeviceMismatchError(
                         f"{op}: expected tensors of one device, got {self.device} and {x.device}; move one with .to()"
                     )
                 given.append(x._handle)
             else:
                 given.append(x)
-        return type(self)(self.device, self.device.backend.run(op, *given, **attrs))
+        return type(self)(device, device.backend.run(op, *given, **attrs))
 
     # --- out to the host -------------------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray:

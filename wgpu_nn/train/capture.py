@@ -77,11 +77,14 @@ def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
 
 
 def _signature(args: tuple[Any, ...], tensors: list[Tensor]) -> Hashable | None:
-    """Return quickly what tells calls with nothing but tensors apart, and append these; None for other arguments."""
-    if any(type(a) is not Tensor for a in args):
+    """Return quickly what tells calls with nothing but tensors, or one tuple of them, apart, and append these; None for
+    other arguments."""
+    alone = len(args) == 1 and type(args[0]) is tuple
+    given = cast(tuple[Any, ...], args[0]) if alone else args
+    if any(type(a) is not Tensor for a in given):
         return None
-    tensors += args
-    return tuple([(t.shape, *_types(t)) for t in tensors])
+    tensors += given
+    return (alone, *[(t.shape, *_types(t)) for t in tensors])
 
 
 def _rebuilt(value: Any, tensors: Sequence[Tensor], count: list[int]) -> Any:

@@ -10,10 +10,10 @@ from wgpu_nn.gpu import Buffer, Segment
 from wgpu_nn.graph import Program, Ref, Trace
 from wgpu_nn.graph.check import reference, verify
 from wgpu_nn.graph.emit import plan_fused
-from wgpu_nn.graph.plan import Slot, plan_plainly
+from wgpu_nn.graph.plan import plan_plainly
 from wgpu_nn.graph.step import Step
 from wgpu_nn.kernels import View, contiguous, copy
-from wgpu_nn.kernels.plan import BINDING
+from wgpu_nn.kernels.plan import BINDING, Slot, layout
 from wgpu_nn.shape import row_major
 from wgpu_nn.tensor import Cell, Device, Tensor
 
@@ -121,7 +121,8 @@ class CapturedStep:
     def _settle_in(self, ref: Ref, place: Segment) -> None:
         cell = self._cells[ref]
         spec = cell.tensor
-        view = View(place.buffer, spec.shape, row_major(spec.shape), place.offset // spec.dtype.nbytes, spec.dtype)
+        start = place.offset // spec.dtype.nbytes
+        view = View(place.buffer, layout(spec.shape, row_major(spec.shape), start, spec.dtype))
         cell.bind(Tensor.of_root(cell.device, view))
 
     def _follow(self) -> None:

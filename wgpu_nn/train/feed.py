@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from typing import Protocol, TypeAlias, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Streamed:
             for number, batch in enumerate(batches, start=start_batch):
                 named = keyed(batch)
                 for key, classes in self._limits.items():
-                    _check_labels(f"batch {number} of epoch {epoch}", *_range(named[key]), classes)
+                    _check_labels(f"batch {number} of epoch {epoch}", _range(named[key]), classes)
                 uploaded = {key: tensor(array, self._device) for key, array in named.items()}
                 yield _like(batch, uploaded), items_of(batch)
 
@@ -104,7 +104,7 @@ class Kept:
 
     def limit(self, key: Key, classes: int) -> None:
         if key in self._ranges:
-            _check_labels("the data set", *self._ranges[key], classes)
+            _check_labels("the data set", self._ranges[key], classes)
 
 
 def keyed(batch: object) -> dict[Key, np.ndarray]:
@@ -127,15 +127,28 @@ def _like(batch: object, found: Mapping[Key, Tensor]) -> Batch:
     return cast(dict[str, Tensor], dict(found)) if names else tuple(found.values())
 
 
-def _range(array: np.ndarray) -> tuple[int, int]:
-    return (int(array.min()), int(array.max())) if array.size else (0, 0)
+class _Range(NamedTuple):
+    """The least and the largest of whole numbers, and the items that have them."""
+
+    least: int
+    most: int
+    places: tuple[int, int]
 
 
-def _check_labels(where: str, least: int, most: int, classes: int) -> None:
-    if least < 0 or most >= classes:
+def _range(array: np.ndarray) -> _Range:
+    if not array.size:
+        return _Range(0, 0, (0, 0))
+    each = array.size // len(array)
+    at = int(array.argmin()), int(array.argmax())
+    return _Range(int(array.flat[at[0]]), int(array.flat[at[1]]), (at[0] // each, at[1] // each))
+
+
+def _check_labels(where: str, found: _Range, classes: int) -> None:
+    if found.least < 0 or found.most >= classes:
         raise DataError(
-            f"data: expected class labels in 0 .. {classes - 1}, as the model has {classes} outputs, got {least} .. {most} "
-            f"in {where}; number the classes from 0, or give the model more outputs"
+            f"data: expected class labels in 0 .. {classes - 1}, as the model has {classes} outputs, got {found.least} .. "
+            f"{found.most} in {where}, as in item {found.places[found.least >= 0]} of it; number the classes from 0, or "
+            "give the model more outputs"
         )
 
 

@@ -161,5 +161,7 @@ def _version() -> str:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RecordError(f"resume: {path}: expected a readable JSON file, got {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(
+            f"resume: {path}: expected a readable JSON file, got {error}; mend it, or remove it"
+        ) from error

@@ -7,28 +7,36 @@ from wgpu_nn.tensor import Device
 
 
 class Gauge:
-    """Launches per step since ``start``, and the bytes in use at present; None on NumPy."""
+    """Launches per step between ``start`` and ``stop``, and the bytes in use at present; None on NumPy."""
 
     def __init__(self, device: Device) -> None:
         root = device.root
         self._gpu = root.gpu if isinstance(root, Wgpu) else None
-        self._launches = self._steps = 0
+        self._before = self._steps = 0
+        self._last: int | None = None
 
     def start(self) -> None:
         """Begin to count."""
-        self._launches = 0 if self._gpu is None else self._gpu.counts.launches
-        self._steps = 0
+        self._before, self._steps, self._last = self._recorded(), 0, None
 
     def count(self) -> None:
         """Note a step."""
         self._steps += 1
 
+    def stop(self) -> None:
+        """Leave out what is launched from now on, which belongs to no step."""
+        self._last = self._recorded()
+
     def launches(self) -> float | None:
         """Return the mean number of launches of a step."""
         if self._gpu is None or not self._steps:
             return None
-        return (self._gpu.counts.launches - self._launches) / self._steps
+        return ((self._recorded() if self._last is None else self._last) - self._before) / self._steps
 
     def nbytes(self) -> int | None:
         """Return the bytes of GPU memory that tensors and captured steps hold."""
         return None if self._gpu is None else self._gpu.pool.stats().live_bytes
+
+    def _recorded(self) -> int:
+        """Return the launches so far, with those that wait for the submit that they share."""
+        return 0 if self._gpu is None else self._gpu.counts.launches + self._gpu.stream.waiting

@@ -256,7 +256,8 @@ class Session:
         at = self.at
         clock = Pace()
         clock.start()
-        launches, metrics = self._gauge.launches(), self._ledger.totals.measure()[0]
+        self._gauge.stop()
+        metrics = self._ledger.totals.measure()[0]
         valid, details = self._evaluate()
         train = at.sums.means() | metrics
         self._rest = clock.count(0)
@@ -268,7 +269,7 @@ class Session:
             lr=self.optimizer.lr,
             seconds=at.seconds + self._rest,
             items_per_s=at.sums.items / at.seconds if at.seconds else 0.0,
-            launches_per_step=launches,
+            launches_per_step=self._gauge.launches(),
             gpu_bytes=self._gauge.nbytes(),
         )
         at.history.append(record)
@@ -305,13 +306,14 @@ class Session:
         """
         at = self.at
         values = self._ledger.read() if wait else self._ledger.turn()
+        if not values and not wait:  # nearly always
+            return False
         first = at.step - self._ledger.window.unread - len(values) + 1
         good = next((i for i, value in enumerate(values) if not math.isfinite(value.loss)), len(values))
         for value in values[:good]:
             at.sums.add(value)
             self._fresh.append(value.loss)
-        if values or wait:
-            at.seconds += self._pace.count(sum(value.items for value in values))
+        at.seconds += self._pace.count(sum(value.items for value in values))
         lines = [_line(at, first + i, value) for i, value in enumerate(values[:good])]
         self._journal.lines(lines)
         if good < len(values):
