@@ -20,6 +20,7 @@ from wgpu_nn.dtype import F32
 from wgpu_nn.gpu import PARAMS_WORDS
 from wgpu_nn.kernels import Target, conv, conv_patch
 from wgpu_nn.kernels.conv_patch import WORKGROUP, WRITER, Patch, PatchKey, Windows, choose_patch, patch_body
+from wgpu_nn.shape import size
 
 # x, weight, window and patch: what a patch can be.
 ROWS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], Patch]] = {
@@ -87,7 +88,14 @@ def test_a_patch_sums_over_its_windows(name: str, gpu_device: Device, trust: str
     text = f"{_WEIGHT}\nfn initial(o: u32) -> f32 {{ return bias[o]; }}"
     buffers: Any = {"source": x, "weight": w, "bias": bias, "out": Out(out_shape)}
     got = run(
-        gpu_device.gpu, WRITER, buffers, grid, constants=constants, sizes=sizes, text=text, written=patch_body(key)
+        gpu_device.gpu,
+        WRITER,
+        buffers,
+        size(grid),
+        constants=constants,
+        sizes=sizes,
+        text=text,
+        written=patch_body(key),
     )
     want = numpy_windows.convolution(x.astype(np.float64), w.astype(np.float64), bias, **options)
     np.testing.assert_allclose(got, want, 1e-5, 2e-5)

@@ -84,7 +84,7 @@ def test_a_run_sums_over_its_slice(name: str, gpu_device: Device, rng: np.random
     key, sizes, grid = planned(name, sums=True)
     slices, start = sizes["items"] // sizes["tiles"], sizes["sums_start"]
     buffers: Any = {"source": x, "grad": g, "out": Out((slices, sizes["slice_size"]))}
-    out = run(gpu_device.gpu, WRITER, buffers, grid, sizes=sizes, written=weight_run_body(key))
+    out = run(gpu_device.gpu, WRITER, buffers, size(grid), sizes=sizes, written=weight_run_body(key))
     close(out[:, : size(shape)].sum(0).reshape(shape), exactly(x, g, shape, window(2, **more)))
     close(out[:, start:].sum(0), g.astype(np.float64).sum((0, 2, 3)))
     assert (out[:, size(shape) : start] == -77).all(), "nothing is written in between"
