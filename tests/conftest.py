@@ -20,8 +20,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 BACKEND = Path(__file__).parent / "backend"
 # A GPU's kernels run on a software adapter as well, slowly: the portable limits of WebGPU (spec section 3.6.2).
 PORTABLE: dict[str, Any] = {"invocations": 256, "storage": 16384}
-MODES = ("software-trusted", "software-checked", "gpu-trusted", "gpu-checked")
-
+# A device that watches (WGPU_NN_DEBUG) launches texts of its own, which are checked either way.
+TRUST = ("trusted", "checked") if switches.debug.value == "off" else ("checked",)
+MODES = tuple(f"{variant}-{trust}" for variant in ("software", "gpu") for trust in TRUST)
 
 REPORT, LAST = "--shader-report", "test_shader_gaps.py"
 left_out = pytest.StashKey[set[Path]]()  # files of which tests were collected and then deselected
@@ -44,6 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if BACKEND in item.path.parents or item.path.name in ("test_tiny.py", "test_spec_page.py"):
             item.add_marker(pytest.mark.gpu)
+        mark = item.get_closest_marker("unwatched")
+        if mark is not None and switches.debug.value in (mark.args[1:] or switches.debug.values.keys() - {"off"}):
+            item.add_marker(pytest.mark.skip(reason=f"WGPU_NN_DEBUG={switches.debug.value}: {mark.args[0]}"))
     items.sort(key=lambda item: item.path.name == LAST)  # it looks at what the others have run
 
 
@@ -81,8 +85,9 @@ def _variants(device: Device) -> dict[str, Device]:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.kernels import Target
 
+    halves = "shader-f16" in device.gpu.features
     return {
-        name: Device.of(Wgpu(device.gpu, Target(software=name == "software", **PORTABLE), tuned=True))
+        name: Device.of(Wgpu(device.gpu, Target(software=name == "software", halves=halves, **PORTABLE), tuned=True))
         for name in ("software", "gpu")
     }
 
@@ -114,11 +119,12 @@ def each_way(request: pytest.FixtureRequest, gpu_device: Device) -> Device:
     from wgpu_nn.backends.wgpu import Wgpu
     from wgpu_nn.kernels import Target
 
-    target = Target(software=request.param == "software", **PORTABLE)
+    halves = "shader-f16" in gpu_device.gpu.features
+    target = Target(software=request.param == "software", halves=halves, **PORTABLE)
     return Device.of(Wgpu(gpu_device.gpu, target, tuned=request.param != "gpu-eager"))
 
 
-@pytest.fixture(params=["trusted", "checked"])
+@pytest.fixture(params=TRUST)
 def trust(request: pytest.FixtureRequest) -> Iterator[str]:
     """Shaders without bounds checks, and with them."""
     with switches.checked_shaders.set(request.param == "checked"):

@@ -92,14 +92,48 @@ class Program:
         return "\n".join(lines)
 
 
+# What adds up products of its operands: near a sum that cancels stands a rounding of its terms.
+SUMS = frozenset(
+    ("sum", "mean", "cumsum", "matmul", "add", "sub", "scatter_add", "avg_pool2d", "avg_pool2d_grad", "adaptive_avg_pool2d",
+     "adaptive_avg_pool2d_grad", *(op for op in OPS if op.startswith("conv")))
+)  # fmt: skip
+WHOLE = 64  # sums of multiples of 1 / WHOLE are exact
+
+
 class Shaken(Numpy):
-    """NumPy in double precision with roundings that can be seen: equal numbers are rounded equally."""
+    """NumPy in double precision with roundings that can be seen: equal numbers are rounded equally.
+
+    Not so the two results of moments: a mean that equals a variance does so on no other device. A sum that cancels is as
+    wrong as its terms are large, and of the other sign, unless it is of whole numbers. The gradients of norms take from
+    their first operand what lies along the row, which may be nearly all: its own rounding is what is left.
+    """
 
     def run(self, op: str, *operands: Any, **attrs: Any) -> np.ndarray:
+        if op in ("layer_norm_grad", "rms_norm_grad"):
+            operands = (operands[0] * (1 + ROUNDING * np.sin(1e4 * operands[0])), *operands[1:])
         out = super().run(op, *operands, **attrs)
         if out.dtype.kind != "f" or op in MOVES or OPS[op].category is Category.VIEW:
             return out
-        return np.asarray(out * (1 + ROUNDING * np.sin(1e4 * out)))
+        if op == "moments":
+            return np.asarray(out * (1 + ROUNDING * np.stack([np.sin(1e4 * out[0]), np.cos(1e4 * out[1])])))
+        error = out * np.sin(1e4 * out)
+        if op in SUMS and not all(_whole(x) for x in (*operands, out)):
+            terms = super().run("add" if op == "sub" else op, *(_size(x) for x in operands), **attrs)
+            error = np.where(np.abs(out) < ROUNDING * terms, np.where(out < 0, 2, -2) * terms, error)
+        return np.asarray(out + ROUNDING * error)
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(x, float) or (isinstance(x, np.ndarray) and x.dtype.kind == "f")
+
+
+def _size(x: Any) -> Any:
+    """Return the absolute values of Floats; an array stays one without axes too."""
+    return np.asarray(np.abs(x)) if isinstance(x, np.ndarray) and _is_float(x) else abs(x) if _is_float(x) else x
+
+
+def _whole(x: Any) -> bool:
+    return not _is_float(x) or bool(np.all(np.rint(np.multiply(x, WHOLE)) == np.multiply(x, WHOLE)))
 
 
 EXACT, SHAKEN = Numpy(F64), Shaken(F64)

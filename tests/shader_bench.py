@@ -88,6 +88,8 @@ def run(
     shader_report.record(os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0], kernel, min(columns, rows))
     shader = testing.Shader(gpu, kernel.code, name=kernel.source)
     trusted = not switches.checked_shaders
+    if switches.debug.value == "race":
+        shader.find_races(given, (columns, rows, 1))
     found = shader.run(given, (columns, rows, 1), trusted=trusted)
     spare = shader.run(given, (columns, rows + 1, 1), trusted=trusted)
     for one, other in zip(*(x if isinstance(x, tuple) else (x,) for x in (found, spare)), strict=True):

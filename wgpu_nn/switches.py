@@ -100,6 +100,7 @@ debug = Choice(
         "inf": "the first kernel that makes NaN or infinity",
         "bounds": "accesses out of bounds",
         "race": "results that depend on the order of workgroups",
+        "unwritten": "reads of memory that nothing has written",
     },
     "what devices that are opened from now on watch their kernels for, unless they are told",
 )

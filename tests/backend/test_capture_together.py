@@ -32,6 +32,7 @@ def test_calls_that_share_a_submit_give_the_same_bits(gpu_device: Device, togeth
     assert all(np.array_equal(g, w) for g, w in zip(train(gpu_device, together), want, strict=True))
 
 
+@pytest.mark.unwatched("counts submits, and a device that watches submits each launch")
 def test_one_submit_for_so_many_calls(gpu_device: Device) -> None:
     double = capture(calls_per_submit=4)(lambda x: x * 2.0 + 1.0)
     x = tensor([1.0, 2.0], gpu_device)

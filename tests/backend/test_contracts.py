@@ -52,6 +52,7 @@ def test_a_new_batch_size_compiles_nothing(model: Model, optimizer: Optimizer, d
         assert counts.pipelines == compiled, f"batch {batch} compiled something"
 
 
+@pytest.mark.unwatched("counts submits, and a device that watches submits each launch")
 def test_a_step_in_steady_state_allocates_and_compiles_nothing(
     model: Model, optimizer: Optimizer, device: Device
 ) -> None:

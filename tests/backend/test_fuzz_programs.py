@@ -192,3 +192,24 @@ def test_a_pooling_gradient_of_other_windows_is_refused(cpu: Device) -> None:
         zeros((2, 3, 1, 0), cpu).run("avg_pool2d_grad", zeros((2, 3, 1, 0), cpu), shape=(2, 3, 1, 2), **how)
     with pytest.raises(ShapeError, match=r"expected a number for each of the windows \[2, 3, 1, 1\]"):
         zeros((2, 3, 1, 2), cpu).run("avg_pool2d_grad", zeros((2, 3, 1, 2), cpu), shape=(2, 3, 1, 4), **how)
+
+
+# Three programs differed where nothing was wrong: what they did hung on a rounding that no run had shown.
+def test_a_mean_beside_an_equal_variance_is_a_tie_that_hangs_on_roundings() -> None:
+    x = np.array([0.5, -0.5, 1.5, 0.5, 0.5])
+    mean, variance = SHAKEN.run("moments", x, axes=(0,), keepdim=False, correction=1)
+    assert EXACT.run("moments", x, axes=(0,), keepdim=False, correction=1).tolist() == [0.5, 0.5]
+    assert mean != variance and abs(mean - variance) < 1e-5
+
+
+def test_a_sum_that_cancels_may_have_either_sign_unless_it_is_of_whole_numbers() -> None:
+    thirds, halves = np.array([1 / 3, 1 / 6, -0.5]), np.array([1.5, -0.5, -1.0])
+    exact, shaken = (b.run("sum", thirds, axes=(0,), keepdim=False) for b in (EXACT, SHAKEN))
+    assert abs(exact) < 1e-15 and 1e-7 < abs(shaken) < 1e-5 and (exact < 0) != (shaken < 0)
+    assert SHAKEN.run("sum", halves, axes=(0,), keepdim=False) == 0
+
+
+def test_the_gradient_of_a_norm_along_its_own_row_is_made_of_roundings() -> None:
+    x = np.array([[1.0, -0.5, 2.0]])  # what is left of it is epsilon's part, 1e-5 of it
+    exact, shaken = (b.run("layer_norm_grad", x, x, epsilon=1e-5) for b in (EXACT, SHAKEN))
+    assert np.max(np.abs(exact)) < 3e-5 and np.max(np.abs(exact - shaken)) > 3e-7

@@ -87,6 +87,7 @@ def test_the_adapters_of_this_machine_are_numbered_best_first(gpu_device: Device
 
 
 # --- the stream --------------------------------------------------------------------------------------------------------
+@pytest.mark.unwatched("counts submits, and a device that watches submits each launch")
 def test_an_upload_does_not_overtake_a_recorded_launch(gpu_device: Device) -> None:
     gpu, backend = gpu_device.gpu, gpu_device.backend
     assert isinstance(backend, Wgpu)
@@ -110,6 +111,7 @@ def test_an_upload_into_a_reused_block_waits_for_its_last_user(gpu_device: Devic
         assert y[0].item() == i + 1 and z[0].item() == -1
 
 
+@pytest.mark.unwatched("counts submits, and a device that watches submits each launch")
 def test_a_thousand_launches_run_in_order_in_few_submits(gpu_device: Device) -> None:
     gpu = gpu_device.gpu
     x = zeros((33,), gpu_device)
@@ -192,6 +194,7 @@ def test_freed_tensors_return_their_memory(own: Gpu) -> None:
     assert ones((3,), device).tolist() == [1, 1, 1]
 
 
+@pytest.mark.unwatched("counts buffers, and a check has its own")
 def test_memory_that_runs_out_once_is_found_by_emptying_the_pool(own: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device.of(Wgpu(own))
     x = ones((10_000,), device)
@@ -270,6 +273,7 @@ fn main() {
 """
 
 
+@pytest.mark.unwatched("reaches out of bounds on purpose", "bounds")
 @pytest.mark.parametrize("by", ["kernel", "switch"])
 def test_a_checked_kernel_that_reaches_out_of_bounds_stays_in_them(by: str, gpu_device: Device) -> None:
     from wgpu_nn import switches

@@ -37,6 +37,8 @@ def _floats(case: Case) -> bool:
 @pytest.fixture(params=["f16", "words"])
 def any_storage(request: pytest.FixtureRequest, gpu_device: Device) -> Device:
     """The adapter with WGSL's f16, and as one that lacks it."""
+    if request.param == "f16" and "shader-f16" not in gpu_device.gpu.features:
+        pytest.skip("this device has no f16 in WGSL")
     target = replace(target_of(gpu_device.gpu), halves=request.param == "f16")
     return Device.of(Wgpu(gpu_device.gpu, target))
 
@@ -374,7 +376,11 @@ def test_large_products_are_summed_in_halves_on_request_only(
         return float(np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)))
 
     # One rounding at the end; or 64 on the way, which add up as their root: 8 times half of 2^-11.
-    assert off(False) < HALF and HALF < off(True) < 8 * HALF
+    assert off(False) < HALF
+    if "shader-f16" in device.gpu.features:
+        assert HALF < off(True) < 8 * HALF
+    else:
+        assert off(True) == off(False), "there is nothing to add halves up in"
 
 
 # --- kinds -------------------------------------------------------------------------------------------------------------

@@ -126,3 +126,21 @@ def test_maps_run_in_the_kernel_of_normalised_rows(
         np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
     if shape[1] <= 8192:
         assert captured.steps[0].step.launches == 5
+
+
+@pytest.mark.parametrize("features", [3, 70, 1500])
+def test_the_gradient_of_a_constant_row_is_large_and_as_exact_as_any(
+    features: int, each_way: Device, exact: Device, rng: np.random.Generator
+) -> None:
+    # Its variance is 0, so that it is multiplied by 1 / sqrt(epsilon), 316: what looks like a large error is a small part.
+    x = np.full((2, features), 100.1, np.float32)
+    g = rng.standard_normal((2, features)).astype(np.float32)
+
+    def gradients(device: Device) -> np.ndarray:
+        place = tensor(x, device.autodiff()).require_grad()
+        out = LayerNormConfig(features).init(device.autodiff()).forward(place)
+        return (out * tensor(g, device.autodiff())).sum().backward()[place].numpy()
+
+    want = gradients(exact)
+    assert np.abs(want).max() > 200
+    np.testing.assert_allclose(gradients(each_way), want, 0, 2e-6 * np.abs(want).max())

@@ -84,6 +84,7 @@ def valid(trace: dict[str, Any], launches: int, submits: int) -> None:
     assert any("rows" in e["args"] for e in kernels)
 
 
+@pytest.mark.unwatched("a profile takes the place of the watch, and gives it back")
 @pytest.mark.usefixtures("timestamps")
 def test_a_profiled_run_gives_the_same_results_and_counts(gpu_device: Device) -> None:
     x = tensor(np.arange(60, dtype=np.float32).reshape(5, 12), gpu_device)

@@ -7,14 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from wgpu_nn import Device, Tensor, switches, tensor
+from wgpu_nn import Device, Tensor, full, switches, tensor
+from wgpu_nn.backends.wgpu import Wgpu
+from wgpu_nn.dtype import F32
 from wgpu_nn.errors import ConfigError, DeviceError, SanitizerError
 from wgpu_nn.gpu import Gpu, Kernel, Profile
 from wgpu_nn.nn import CrossEntropyLossConfig, LinearConfig
 from wgpu_nn.optim import AdamConfig
 from wgpu_nn.train import capture
 
-MODES = ("nan", "inf", "bounds", "race")
+MODES = ("nan", "inf", "bounds", "race", "unwritten")
 HEAD = """@group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
 @compute @workgroup_size(4) fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -38,16 +40,16 @@ def watched(request: pytest.FixtureRequest) -> Device:
     return Device(debug=request.param)
 
 
-def five_kernels(gpu: Gpu, name: str, third: str) -> np.ndarray:
+def five_kernels(gpu: Gpu, name: str, third: str, zeroed: bool = True, eager: bool = False) -> np.ndarray:
     """Launch five kernels, of which the third is given, on ten elements each; return what the last wrote."""
     buffers = [gpu.pool.lease(40) for _ in range(6)]
     gpu.stream.upload(buffers[0], np.arange(10, dtype=np.float32))
-    for b in buffers[1:]:
+    for b in buffers[1:] if zeroed else []:
         gpu.stream.upload(b, np.zeros(10, np.float32))
     for n in range(5):
         # The third starts from small numbers.
         body = third if n == 2 else CLEAN if n > 2 else CLEAN.replace("2.0", "1.0")
-        kernel = Kernel(f"{name} {n + 1}", f"{HEAD}{body}\n}}\n", "rw", False, f"{name}.wgsl")
+        kernel = Kernel(f"{name} {n + 1}", f"{HEAD}{body}\n}}\n", "rw", eager, f"{name}.wgsl")
         gpu.stream.launch(kernel, buffers[n : n + 2], (3, 1, 1))
     return np.frombuffer(gpu.stream.read(buffers[5], 0, 40), np.float32)
 
@@ -58,6 +60,26 @@ def test_a_planted_bug_is_found_in_the_third_of_five_kernels(name: str) -> None:
     with pytest.raises(SanitizerError, match=message) as caught:
         five_kernels(Device(debug=mode).gpu, name, body)
     assert f"kernel {name} 3 on 3 x 1 x 1 workgroups (x 40 bytes, out 40 bytes)" in str(caught.value)
+
+
+def test_what_no_kernel_wrote_is_found_by_who_reads_it() -> None:
+    some = "if (id.x < 10u && id.x != 7u) { out[id.x] = x[id.x]; }"
+    with pytest.raises(SanitizerError, match="got 1 words of x that nothing has, the first at word 7") as caught:
+        five_kernels(Device(debug="unwritten").gpu, "partly", some, zeroed=False, eager=True)
+    assert "kernel partly 4 on 3 x 1 x 1 workgroups (x 40 bytes, out 40 bytes)" in str(caught.value)
+    backend = Device(debug="unwritten").backend
+    assert isinstance(backend, Wgpu)
+    with pytest.raises(
+        SanitizerError, match="read: expected what something has written, got 10 words that nothing has"
+    ):
+        backend.download(backend.empty((10,), F32))
+
+
+def test_a_kernel_outside_of_ops_is_no_ops() -> None:
+    device = Device(debug="bounds")
+    full([3], 1.0, device=device).sum()
+    with pytest.raises(SanitizerError, match="kernel alone 3 on 3 x 1 x 1 workgroups"):
+        five_kernels(device.gpu, "alone", "out[id.x] = 1.0;")
 
 
 def test_clean_kernels_give_no_report_and_the_same_results(watched: Device) -> None:
@@ -93,6 +115,16 @@ def test_whole_training_steps_give_no_report(watched: Device, gpu_device: Device
     assert watched.gpu.sanitizer is not None and not watched.gpu.sanitizer.unwatched
 
 
+def test_the_gaps_between_states_of_a_step_hold_no_garbage() -> None:
+    device = Device(debug="nan")
+    filled = [full([n], -1.0, device=device) for n in (32, 64, 128, 256) for _ in range(4)]  # a root of which is NaN
+    device.sync()
+    del filled
+    captured = steps(device)[1]
+    for _ in range(2):
+        captured(*data(device))
+
+
 def test_the_first_nan_of_a_step_is_named_with_its_op_and_where_it_came_from() -> None:
     device = Device(debug="nan")
     x, _ = data(device)
@@ -122,8 +154,6 @@ def test_numbers_that_are_not_finite_on_purpose_are_no_bugs() -> None:
     device = Device(debug="inf")
     x = tensor(np.array([1, np.inf, np.nan], np.float32), device)
     np.testing.assert_array_equal((x * 2).numpy(), [2, np.inf, np.nan])  # given, not made
-    from wgpu_nn import full
-
     assert np.isinf(full([3], -np.inf, device=device).numpy()).all()
 
 

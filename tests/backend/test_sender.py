@@ -19,6 +19,8 @@ from wgpu_nn.kernels import Target
 from wgpu_nn.tensor import Tensor
 from wgpu_nn.train import capture
 
+pytestmark = pytest.mark.unwatched("a device that watches submits at once, and waits")
+
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:

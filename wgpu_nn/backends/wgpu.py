@@ -49,10 +49,11 @@ class Wgpu:
         if recorder is not None:
             return recorder.run(op, *operands, **attrs)  # pyright: ignore[reportReturnType]
         recipe = self.recipes.find(op, operands, attrs)
-        if self.gpu.sanitizer is not None:
-            given = ", ".join(str(x.spec if isinstance(x, View) else x) for x in operands)
-            self.gpu.sanitizer.doing = f"{op} of {given} -> {recipe.layout.spec}"
-        return recipe.run(self.gpu, operands)
+        if self.gpu.sanitizer is None:
+            return recipe.run(self.gpu, operands)
+        given = ", ".join(str(x.spec if isinstance(x, View) else x) for x in operands)
+        with self.gpu.sanitizer.serving(f"{op} of {given} -> {recipe.layout.spec}"):
+            return recipe.run(self.gpu, operands)
 
     # --- capture ---------------------------------------------------------------------------------------------------
     @property
@@ -104,7 +105,10 @@ class Wgpu:
         x = self._readable(handle)
         if x.size == 0:
             return np.empty(x.shape, x.dtype.numpy)
-        return _array(self.gpu.stream.read(x.buffer, x.start, -(-x.nbytes // 4) * 4), x)
+        data = self.gpu.stream.read(x.buffer, x.start, -(-x.nbytes // 4) * 4)
+        if self.gpu.sanitizer is not None:
+            self.gpu.sanitizer.arrived(data)
+        return _array(data, x)
 
     def download_later(self, handle: View) -> Pending:
         x = self._readable(handle)

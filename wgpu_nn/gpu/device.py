@@ -51,9 +51,12 @@ class Counts:
 
 
 class Gpu:
-    """One device of one adapter with its pool, its pipelines and its command stream; ``debug`` is a value of switches.debug."""
+    """One device of one adapter with its pool, its pipelines and its command stream.
 
-    def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None, debug: str = "off") -> None:
+    ``debug`` is a value of switches.debug; None leaves it to that.
+    """
+
+    def __init__(self, adapter: Adapter, limits: Mapping[str, int] | None = None, debug: str | None = None) -> None:
         """Open a device; ``limits``, by WebGPU's names, are lower than the adapter's where they are given."""
         process.check()
         self.adapter = adapter
@@ -61,7 +64,7 @@ class Gpu:
         self._asked = limits_of(adapter.limits, limits)
         self.counts = Counts()
         self.memory_limit = host_memory() if self.software else None
-        self._debug = debug
+        self._debug = switches.debug.value if debug is None else debug
         self.generation = 0  # grows when what was prepared for launches is to be let go, and prepared anew
         self._open()
         _opened.add(self)
@@ -81,6 +84,7 @@ class Gpu:
         self.sanitizer = Sanitizer(self, self._debug) if self._debug != "off" else None
         if self.sanitizer is not None:
             self.stream.observer, self.stream.batch = self.sanitizer, 1  # so that errors come where the op is called
+            self.pool.leased = self.sanitizer.leased if self._debug == "unwritten" else None
 
     def reset(self) -> None:
         """Open the device anew, lost or not. What lived on it is gone: each use of it raises DeviceLostError."""
@@ -153,7 +157,8 @@ class Gpu:
 
     def _make_room(self) -> None:
         """Forget the oldest pipelines where there are many: a process that captures ever new sizes must not grow for it."""
-        if len(self._pipelines) >= MOST_PIPELINES and self.stream.observer is None:  # which knows kernels by pipeline
+        profiled = self.stream.observer not in (None, self.sanitizer)  # a profile knows kernels by pipeline
+        if len(self._pipelines) >= MOST_PIPELINES and not profiled:
             with self.stream.lock:
                 self.stream.flush()  # what is recorded names them by raw handles; steps hold their own
                 for key in list(self._pipelines)[: MOST_PIPELINES // 4]:

@@ -132,6 +132,7 @@ class Pool:
 
     def __init__(self, create: Callable[[int], wgpu.GPUBuffer], largest: int, bindable: int) -> None:
         self.create, self.largest, self.bindable = create, largest, bindable
+        self.leased: Callable[[Buffer], None] | None = None  # is told of every lease
         self._free: dict[int, list[Block]] = {}
         self._blocks: dict[int, Block] = {}
         self._created = 0
@@ -162,7 +163,10 @@ class Pool:
             self._live_bytes += size
             if self._live_bytes > self._peak:
                 self._peak = self._live_bytes
-        return Buffer(block, nbytes, self._give)
+        found = Buffer(block, nbytes, self._give)
+        if self.leased is not None:
+            self.leased(found)
+        return found
 
     def size_of(self, nbytes: int) -> int:
         """Return the bytes of the block that a lease of ``nbytes`` gets."""

@@ -1,4 +1,4 @@
-"""Watches a device's own launches: accesses out of bounds, races between workgroups, or the first NaN. Slow on purpose.
+"""Watches a device's own launches: accesses out of bounds, races, what nobody wrote, or the first NaN. Slow on purpose.
 
 Each launch is encoded with what its check needs, and every submit waits for what was found; the error is raised where the
 launch was recorded, or where the step that holds it was called.
@@ -6,8 +6,10 @@ launch was recorded, or where the step that holds it was called.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,17 +20,18 @@ from wgpu_nn.gpu.commands import Grid, Launch, Resource, bind_group, encode
 from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
 from wgpu_nn.gpu.native import ffi, lib
-from wgpu_nn.gpu.pool import Segment
+from wgpu_nn.gpu.pool import Buffer, Segment
 from wgpu_nn.wgsl import Declarations, Site, read, shuffled, watched
 from wgpu_nn.wgsl.bounds import REPORT_BYTES
 from wgpu_nn.wgsl.faults import report
-from wgpu_nn.wgsl.scan import COMPARED, FOUND_BYTES, SCAN, WORKGROUP
+from wgpu_nn.wgsl.scan import COMPARED, FOUND_BYTES, POISON, SCAN, WORKGROUP
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
 
 ORDERS = 2  # other orders that a launch is repeated in: backwards, and one at random
 MOST_GROUPS = 1 << 22  # of a launch whose order is changed; beyond that it runs as it is
+MOST_TEXTS = 256  # kept for who launches them again; those of llvmpipe take some 500 KB each
 _NAN, _INF = (0x7FC00000, 0xFFC00000), (0x7F800000, 0xFF800000)
 _ALL = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
 
@@ -56,29 +59,42 @@ class Sanitizer:
     ``inf`` finds infinities as well. A kernel that was given NaN or infinity as a number is taken at its word.
     Halves are not looked at, only f32.
     ``bounds`` finds indices outside of buffers. ``race`` runs each launch in other orders of its workgroups, and compares
-    bit by bit. ``unwatched`` names kernels that could not be watched: no storage buffer was left for the check.
+    bit by bit.
+    ``unwritten`` fills memory with a pattern as it is leased, and finds that in what an eager kernel is given to read, or
+    the host; captured steps share memory out among their results, and are not looked at. ``unwatched`` names kernels that
+    could not be watched: no storage buffer was left for the check.
     """
 
     def __init__(self, gpu: Gpu, mode: str) -> None:
         self.gpu, self.mode = gpu, mode
-        self.doing = ""  # the op whose launches are recorded; the backend says
+        self._doing = ""  # the op whose launches are recorded
         self.unwatched: set[str] = set()
         self._bound: dict[int, Watched] = {}
         self._texts: dict[Kernel, Text] = {}
-        self._declared: dict[str, Declarations] = {}
+        self._declared = functools.lru_cache(MOST_TEXTS)(read)
         self._scans: dict[str, Text] = {}
         self._held: list[object] = []  # what the batch under way refers to
         self._checks: list[Callable[[], None]] = []  # run when it is done
         self._infinite = ""  # who made the first infinity
 
+    @contextmanager
+    def serving(self, op: str) -> Iterator[None]:
+        """Let what is launched or bound in a ``with`` block be told as this op's."""
+        before, self._doing = self._doing, op
+        try:
+            yield
+        finally:
+            self._doing = before
+
     # --- what the stream calls, under its lock -----------------------------------------------------------------------
     def bound(self, group: Any, kernel: Kernel, places: Sequence[Segment]) -> None:
         """Note what a bind group binds."""
-        self._bound[_address(group)] = Watched(kernel, tuple(_raw(p) for p in places), self.doing)
+        self._bound[_address(group)] = Watched(kernel, tuple(_raw(p) for p in places), self._doing)
 
     def encode(self, encoder: Any, launches: Sequence[Launch]) -> None:
         """Write launches into an encoder, each with its check."""
-        check = {"bounds": self._encode_bounds, "race": self._encode_race}.get(self.mode, self._encode_nan)
+        checks = {"bounds": self._encode_bounds, "race": self._encode_race, "unwritten": self._encode_unwritten}
+        check = checks.get(self.mode, self._encode_nan)
         for launch in launches:
             check(encoder, launch, self._bound[_address(launch[1])])
 
@@ -153,6 +169,46 @@ class Sanitizer:
                 "workgroups write there, or does one read what another writes?"
             )
 
+    # --- memory that nobody wrote ------------------------------------------------------------------------------------
+    def leased(self, buffer: Buffer) -> None:
+        """Fill memory that the pool hands out; what is recorded already may use it still, and goes first."""
+        self.gpu.stream.flush()
+        with device_errors("debug"):
+            self.gpu.raw.queue.write_buffer(buffer.block.raw, 0, np.full(buffer.block.size // 4, POISON, np.uint32))
+
+    def clear(self, buffer: Buffer) -> None:
+        """Let memory in which several results lie side by side begin as zeros: kernels take the gaps between them along."""
+        self.gpu.stream.upload(buffer, np.zeros(buffer.block.size // 4, np.uint32))
+
+    def arrived(self, data: bytearray) -> None:
+        """Look at what the host has read."""
+        if self.mode == "unwritten":
+            found = np.flatnonzero(np.frombuffer(data, np.uint32) == POISON)
+            if found.size:
+                raise SanitizerError(
+                    f"read: expected what something has written, got {found.size:,} words that nothing has, the first at "
+                    f"word {found[0]}; launch more workgroups?"
+                )
+
+    def _encode_unwritten(self, encoder: Any, launch: Launch, w: Watched) -> None:
+        nothing = (self._buffer(16), 0, 16)
+        eager = w.kernel.params  # the sizes of a step are in its texts
+        reads = [(n, p) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if eager and a == "r"]
+        given = [(n, self._scan(encoder, "unwritten", place, nothing)) for n, place in reads]
+        _run(encoder, launch)
+
+        def check() -> None:
+            for n, found in given:
+                words = self._words(found)
+                if words[0]:
+                    raise SanitizerError(
+                        f"{self._name(w, launch[3])}: expected to read what something has written, got {words[0]:,} words of "
+                        f"{self._read(w.kernel).bindings[n].name} that nothing has, the first at word {_first(words[1])}; "
+                        "look at what was to write there"
+                    )
+
+        self._checks.append(check)
+
     # --- NaN and infinity ------------------------------------------------------------------------------------------
     def _encode_nan(self, encoder: Any, launch: Launch, w: Watched) -> None:
         floats = [
@@ -212,10 +268,7 @@ class Sanitizer:
         return f"kernel {w.kernel.name}{op} on {grid[0]} x {grid[1]} x {grid[2]} workgroups ({bound})"
 
     def _read(self, kernel: Kernel) -> Declarations:
-        found = self._declared.get(kernel.code)
-        if found is None:
-            found = self._declared[kernel.code] = read(kernel.code)
-        return found
+        return self._declared(kernel.code)
 
     def _text(self, kernel: Kernel) -> Text | None:
         """Return a kernel's text with the check, or None if the adapter has no storage buffer left for it."""
@@ -233,6 +286,8 @@ class Sanitizer:
                 code = shuffled(kernel.code, 0, extra, self._read(kernel))
             types = ["read-only-storage" if a == "r" else "storage" for a in kernel.access]
             types += ["uniform"] * kernel.params + ["storage" if self.mode == "bounds" else "read-only-storage"]
+            if len(self._texts) >= MOST_TEXTS:
+                del self._texts[next(iter(self._texts))]  # what is encoded holds it
             found = self._texts[kernel] = self._compile(kernel, code, "main", types, sites)
         return found
 

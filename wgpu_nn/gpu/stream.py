@@ -193,12 +193,12 @@ class Stream:
         return (self._arena, 0, PARAMS_BYTES)
 
     def _bind(self, kernel: Kernel, places: Sequence[Segment]) -> wgpu.GPUBindGroup:
-        """Return the bind group of a kernel's storage bindings, and of its parameters where it has any."""
+        """Return the bind group of a kernel's storage bindings, of which it may take four elements at once, and parameters."""
         most = self._gpu.pool.bindable
         for p in places:
             if p.nbytes > most:
                 raise beyond_binding(kernel.name, most, p.nbytes)
-        resources: list[Resource] = [(p.buffer.block.raw, p.offset, p.nbytes) for p in places]
+        resources: list[Resource] = [(p.buffer.block.raw, p.offset, max(-(-p.nbytes // 16) * 16, 16)) for p in places]
         if kernel.params:
             resources.append(self.arena)
         with device_errors(kernel.name):

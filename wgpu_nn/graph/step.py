@@ -47,15 +47,17 @@ class Step:
         self._prepare()
 
     def _bound(self, d: Dispatch, moved: Mapping[Slot, Segment]) -> Bound:
-        if self._gpu.sanitizer is not None:
-            self._gpu.sanitizer.doing = d.doing
-        return self._stream.bind(d.kernel, [self._at(s, moved) for s in d.slots], d.grid)
+        places = [self._at(s, moved) for s in d.slots]
+        if self._gpu.sanitizer is None:
+            return self._stream.bind(d.kernel, places, d.grid)
+        with self._gpu.sanitizer.serving(d.doing):
+            return self._stream.bind(d.kernel, places, d.grid)
 
     def _at(self, slot: Slot, moved: Mapping[Slot, Segment]) -> Segment:
+        """Return where a slot lies, and its own bytes."""
         place = moved.get(slot.home) or self._places[slot.home]
-        if slot.home is slot:
-            return place
-        return Segment(place.buffer, place.offset + slot.offset, -(-slot.nbytes // 16) * 16)
+        start = place.offset if slot.home is slot else place.offset + slot.offset
+        return Segment(place.buffer, start, slot.nbytes)
 
     def _direct_results(self) -> dict[Slot, View]:
         """Return the temporaries that are a result as they are: a call's own buffers take their place."""
@@ -70,6 +72,8 @@ class Step:
 
     def _lease(self, nbytes: int) -> Segment:
         buffer = self._gpu.pool.lease(nbytes)
+        if self._gpu.sanitizer is not None:
+            self._gpu.sanitizer.clear(buffer)
         self._held.append(buffer)
         return Segment(buffer, 0, buffer.block.size)
 

@@ -52,8 +52,8 @@ class Device:
 
     ``debug`` opens a GPU that watches its own kernels, slowly, and raises SanitizerError: ``nan`` at the first kernel that
     makes NaN of inputs without any, ``inf`` at infinities as well, ``bounds`` at an access out of bounds, ``race`` where
-    results depend on the order of workgroups; None leaves that to switches.debug. Eager ops raise where they are called,
-    captured steps when they run.
+    results depend on the order of workgroups, ``unwritten`` where an eager op, or the host, reads memory that nothing has
+    written. None leaves that to switches.debug. Eager ops raise where they are called, captured steps when they run.
     """
 
     __slots__ = ("backend", "float_dtype", "rng")

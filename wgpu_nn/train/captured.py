@@ -103,6 +103,8 @@ class CapturedStep:
         if together and start == 0 and home.buffer.nbytes == slot.nbytes:
             return Segment(home.buffer, 0, slot.nbytes)
         buffer = self._root.gpu.pool.lease(slot.nbytes)
+        if self._root.gpu.sanitizer is not None:
+            self._root.gpu.sanitizer.clear(buffer)
         for ref, offset in offsets.items():
             inner = self.plan.states[ref]
             places[inner] = self._move(ref, places[inner], buffer, offset)

@@ -1,10 +1,11 @@
-"""The WGSL that walks over buffers for sanitizers: NaN and infinity that were not there before, and bits that differ."""
+"""The WGSL that walks over buffers for sanitizers: new NaN and infinity, bits that differ, memory that nobody wrote."""
 
 from __future__ import annotations
 
 WORKGROUP = 64
 COMPARED = "rrw"
 FOUND_BYTES = 16
+POISON = 0xFFE7FFE7  # NaN as one f32 and as two f16, and no integer that anybody counts to
 
 # found: the number of NaN, the first one's index with all bits flipped, and the same of infinities. Bits are looked at, as
 # ``x != x`` is false for NaN on many drivers.
@@ -38,6 +39,15 @@ fn born(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 fn differ(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {{
     for (var i = id.x; i < arrayLength(&now); i += groups.x * {WORKGROUP}u) {{
         if (now[i] != other[i]) {{
+            note(0u, i);
+        }}
+    }}
+}}
+
+@compute @workgroup_size({WORKGROUP})
+fn unwritten(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {{
+    for (var i = id.x; i < arrayLength(&now); i += groups.x * {WORKGROUP}u) {{
+        if (now[i] == {POISON}u && arrayLength(&other) > 0u) {{
             note(0u, i);
         }}
     }}
