@@ -244,7 +244,9 @@ fn atan2_of(y: f32, x: f32) -> f32 {
     let a = select(abs(x), select(0.0, 1.0, is_inf(x)), is_inf(x) || is_inf(y));
     let b = select(abs(y), select(0.0, 1.0, is_inf(y)), is_inf(x) || is_inf(y));
     let high = max(a, b);
-    var t = select(atan_unit(min(a, b) / high), 0.0, high == 0.0);
+    // WGSL promises quotients for divisors up to 2^126 only.
+    let scale = select(1.0, 0x1p-64, high > 0x1p64);
+    var t = select(atan_unit(min(a, b) * scale / (high * scale)), 0.0, high == 0.0);
     t = select(t, 1.57079633 - t, b > a);
     t = select(t, 3.14159265 - t, (bitcast<u32>(x) >> 31u) == 1u);
     return select(t, -t, (bitcast<u32>(y) >> 31u) == 1u);
