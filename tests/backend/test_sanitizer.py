@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,17 @@ def test_what_no_kernel_wrote_is_found_by_who_reads_it() -> None:
         SanitizerError, match="read: expected what something has written, got 10 words that nothing has"
     ):
         backend.download(backend.empty((10,), F32))
+
+
+@pytest.mark.parametrize("halves", [True, False])
+def test_vectors_of_halves_that_are_not_full_are_no_reach_out_of_bounds(halves: bool, gpu_device: Device) -> None:
+    backend = Device(debug="bounds").backend
+    assert isinstance(backend, Wgpu)
+    halves = halves and "shader-f16" in gpu_device.gpu.features
+    device = Device.of(Wgpu(backend.gpu, replace(backend.target, halves=halves)))
+    for count in (1, 2, 5, 7):
+        x = tensor(np.arange(count, dtype=np.float16), device)
+        np.testing.assert_array_equal((x + x).numpy(), 2 * np.arange(count))
 
 
 def test_a_kernel_outside_of_ops_is_no_ops() -> None:

@@ -126,8 +126,9 @@ class Sanitizer:
 
     def _exact(self, kernel: Kernel, nbytes: int, n: int) -> int:
         """Return the bytes of a binding that are meant to be used: whole elements of its type."""
-        element = self._read(kernel).type_of(self._read(kernel).bindings[n].type).element
-        stride = 16 if element is not None and element.name in ("vec3", "vec4") else 4
+        found = self._read(kernel).type_of(self._read(kernel).bindings[n].type)
+        lanes = {"vec2": 2, "vec3": 4, "vec4": 4}.get(found.element.name if found.element is not None else "", 1)
+        stride = max(lanes * (2 if found.scalar == "f16" else 4), 4)
         return max(stride, -(-nbytes // stride) * stride)
 
     # --- race ------------------------------------------------------------------------------------------------------
