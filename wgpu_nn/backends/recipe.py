@@ -101,9 +101,8 @@ class _Draft:
             self.launches.append((kernel, tuple([v.buffer for v in views]), words, grid))
 
     def choose(self, task: Task, candidates: Sequence[Candidate]) -> int:
-        return (
-            0  # eager mode stays with the rules: it meets each size once, and its bits are the oracle of captured ones
-        )
+        # Eager mode stays with the rules: it meets each size once, and its bits are the oracle of captured ones.
+        return 0
 
     def recipe(self, gpu: Gpu, operands: Sequence[Slot | None], out: View) -> Recipe:
         """Return what was planned for operands in these slots."""
