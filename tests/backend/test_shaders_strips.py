@@ -99,7 +99,7 @@ def convolve(gpu: Gpu, file: str, shape: tuple[int, ...], weight: tuple[int, ...
         buffers = {"source": x, "grad": g, "out": Out((slices, size + o))}
         tiles = -(-more["items"] // 2)
         both = run(gpu, file, buffers, tiles, constants=constants, sizes={**common, **more})
-        if weight == VOLUMES["groups"][1]:
+        if weight in (VOLUMES["groups"][1], VOLUMES["flat"][1]):
             without = {**constants, "SUMS": False}
             alone = run(gpu, file, buffers, tiles, constants=without, sizes={**common, **more})
             np.testing.assert_array_equal(alone[:, :size], both[:, :size])
