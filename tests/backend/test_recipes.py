@@ -127,6 +127,7 @@ def test_switches_that_planners_look_at_have_recipes_of_their_own(own: Device, r
     assert plans(own, add) == 0
 
 
+@pytest.mark.unwatched("counts pipelines, and a watch compiles texts of its own")
 def test_checked_shaders_run_when_they_are_asked_for(own: Device) -> None:
     x = tensor([1.0, 2.0], own)
     _ = x.atan()
@@ -203,6 +204,7 @@ def test_a_view_of_memory_that_is_too_large_to_see_has_a_recipe_of_its_own() -> 
         assert part.sum().item() == small.sum()
 
 
+@pytest.mark.unwatched("counts submits, and a device that watches submits each launch")
 def test_a_read_is_one_submit(own: Device) -> None:
     x = tensor([1.0, 2.0], own)
     assert (x + 1.0).tolist() == [2.0, 3.0]
