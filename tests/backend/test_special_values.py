@@ -12,6 +12,8 @@ from wgpu_nn.errors import KindError
 from wgpu_nn.ops import DEFAULT_DTYPES, OPS, Category, infer
 from wgpu_nn.ops.spec import Spec
 
+pytestmark = pytest.mark.unwatched("makes NaN on purpose", "nan", "inf")
+
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e30, -1e30], np.float32)
 INTS = np.array([0, 1, -1, 2, -2, 7, -7, 2**31 - 1, -(2**31), 2**30, 65536, 46341], np.int32)
 DTYPE = {DEFAULT_DTYPES[kind].numpy: DEFAULT_DTYPES[kind] for kind in DEFAULT_DTYPES}
