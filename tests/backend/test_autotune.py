@@ -62,7 +62,7 @@ def tuning() -> Iterator[None]:
         yield
 
 
-AMPLE = Limits(choice=60.0, rounds=2.0, process=600.0, work=1e9)  # so that a busy machine measures all of them
+AMPLE = Limits(choice=60.0, rounds=20.0, process=600.0, work=1e9)  # so that a busy machine measures all of them
 
 
 def tuner_of(gpu: Gpu, path: Path | None = None, limits: Limits = AMPLE, **more: Callable[[], float]) -> Tuner:

@@ -78,8 +78,11 @@ def test_every_candidate_of_attention_agrees_with_float64(
 
     want = fn(*(tensor(v, exact) for v in arrays)).numpy()
     if not device.root.target.software:  # pyright: ignore[reportAttributeAccessIssue]
-        target = Target(software=False, invocations=256, storage=target_of(gpu).storage)
-        device = Device.of(Wgpu(gpu, target, tuned=True))  # the portable limits leave one tile
+        storage = target_of(gpu).storage
+        if storage < 24576:
+            pytest.skip("the limits leave one tile: there is nothing to choose from")
+        target = Target(software=False, invocations=256, storage=storage)
+        device = Device.of(Wgpu(gpu, target, tuned=True))
     names: set[str] = set()
     for forced in every_candidate(device):
         got = capture(fn)(*(tensor(v, device) for v in arrays))
