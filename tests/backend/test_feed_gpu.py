@@ -117,6 +117,7 @@ def test_evaluation_on_another_device_keeps_the_validation_data_there(make: Call
     assert here.valid == expected.valid
 
 
+@pytest.mark.unwatched("counts submits, and a device that watches submits each launch")
 # --- what goes up and comes down -------------------------------------------------------------------------------------
 def test_steps_share_a_submit_and_upload_read_and_bind_nothing(
     make: Callable[..., Trial], gpu_device: Device, rare: None
