@@ -20,7 +20,6 @@ from wgpu_nn.gpu.staging import Chunk
 
 AHEAD = 2  # submits that may wait on the thread: enough to keep it busy, few enough for memory to come back soon
 
-
 Write = tuple[wgpu.GPUBuffer, int, bytes]  # to where, and what
 
 
