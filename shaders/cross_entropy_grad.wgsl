@@ -1,5 +1,6 @@
-// One invocation computes one row of the gradient: (softmax(x) - one_hot(target)) times the row's cotangent.
-// needs: WORKGROUP, rows, classes, logits_start, logits_row, logits_class, targets_start, targets_row, cotangent
+// One invocation computes one row of the gradient: (softmax(x) - one_hot(target)) times the row's cotangent. The
+// loss of the row is at hand then: it may be stored, too.
+// needs: WORKGROUP, rows, classes, logits_start, logits_row, logits_class, targets_start, targets_row, cotangent, store_loss
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -22,6 +23,11 @@ fn main(
     }
     let target_class = targets[targets_start() + row * targets_row()];
     let known = target_class >= 0 && u32(target_class) < classes();
+    var loss = nan();
+    if (known) {
+        loss = log(total) - (logits[first + u32(target_class) * logits_class()] - top);
+    }
+    store_loss(row, loss);
     let g = select(nan(), cotangent(row), known);
     for (var k = 0u; k < classes(); k++) {
         let p = exp(logits[first + k * logits_class()] - top) / total;

@@ -193,16 +193,22 @@ def test_cross_entropy_of_rows_and_its_gradient(file: str, gpu: Gpu) -> None:
         "targets_start": 1,
         "targets_row": 2,
     }
-    text = "fn cotangent(row: u32) -> f32 { return f32(row) + 1.0; }"
+    text = """fn cotangent(row: u32) -> f32 { return f32(row) + 1.0; }
+        fn store_loss(row: u32, loss: f32) { losses[row] = loss; }"""
     grad = file == "cross_entropy_grad"
-    buffers = {"logits": wide, "targets": sent, "out": Out((10, 4) if grad else (10,))}
-    out = run(gpu, file, buffers, 10, constants={"WORKGROUP": 1}, sizes=sizes, text=text)
-    alike = run(gpu, file, buffers, 3, constants={"WORKGROUP": 4}, sizes=sizes, text=text)
-    np.testing.assert_array_equal(out, alike)
+    # A mark more than there are losses: nothing is stored behind them.
+    buffers = {"logits": wide, "targets": sent, "out": Out((10, 4) if grad else (10,)), "losses": Out((11,))}
+    out, losses = run(gpu, file, buffers, 10, constants={"WORKGROUP": 1}, sizes=sizes, text=text)
+    for found, alike in zip(
+        (out, losses), run(gpu, file, buffers, 3, constants={"WORKGROUP": 4}, sizes=sizes, text=text)
+    ):
+        np.testing.assert_array_equal(found, alike)
+    loss = reference.cross_entropy(x, targets)
     if grad:
         want = reference.cross_entropy_grad(np.arange(1.0, 11.0), x, targets)
+        np.testing.assert_allclose(losses, [*loss, -77], rtol=1e-4, atol=1e-5)
     else:
-        want = reference.cross_entropy(x, targets)
+        want = loss
     np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
 
 

@@ -23,6 +23,7 @@ def test_what_is_read_is_what_was_uploaded(gpu_device: Device, n: int) -> None:
     assert np.array_equal(tensor(given, gpu_device).numpy(), given)
 
 
+@pytest.mark.unwatched("counts submits, and a device that watches submits each upload")
 def test_many_small_uploads_share_a_chunk_and_a_submit(gpu_device: Device) -> None:
     gpu = gpu_device.gpu
     gpu_device.sync()
@@ -63,6 +64,7 @@ def test_chunks_come_back_and_are_bounded(gpu_device: Device, monkeypatch: pytes
     assert sum(created) <= MOST_BYTES
 
 
+@pytest.mark.unwatched("counts submits, and a device that watches submits each upload")
 def test_very_many_small_uploads_go_in_batches(gpu_device: Device) -> None:
     gpu_device.sync()
     before = gpu_device.gpu.counts.copy()

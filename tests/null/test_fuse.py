@@ -43,11 +43,11 @@ class Maker:
 
 
 def shown(unit: Unit) -> str:
-    """before > core > maps + sums"""
+    """before > core > maps + along"""
     parts = [" ".join(m.op for m in unit.before.maps)] if unit.before else []
     parts += [unit.core.op] if unit.core else []
     parts += [" ".join(m.op for m in unit.maps)] if unit.maps else []
-    return " > ".join(parts) + (" + sums" if unit.sums else "")
+    return " > ".join(parts) + (f" + {unit.along.op}" if unit.along else "")
 
 
 def cut(program: Program, bindings: int = 8) -> list[str]:
@@ -233,7 +233,7 @@ def test_a_weights_gradient_brings_its_biass():
     m = Maker()
     x, g = m.arg(4, 5), m.arg(4, 6)
     program = m.program(m.matmul(m.permute(x, axes=(1, 0)), g), m.sums(g, 0))
-    assert cut(program) == ["matmul + sums"]
+    assert cut(program) == ["matmul + sum"]
     assert len(planned(program).dispatches) == 1
 
 
@@ -245,7 +245,29 @@ def test_a_weight_gradient_of_a_convolution_takes_that_of_its_bias_along(axes: i
     attrs = {"stride": (1,) * axes, "padding": ((0, 0),) * axes, "dilation": (1,) * axes, "groups": groups}
     weight = m.trace.run(f"conv{axes}d_weight_grad", x, g, shape=(6, 4 // groups, *(2,) * axes), **attrs)
     program = m.program(weight, m.sums(g, 0, *range(2, axes + 2)))
-    assert cut(program) == [f"conv{axes}d_weight_grad + sums"]
+    assert cut(program) == [f"conv{axes}d_weight_grad + sum"]
+    planned(program)
+
+
+def test_the_gradient_of_losses_takes_them_along() -> None:
+    m = Maker()
+    logits, targets = m.arg(4, 3), m.trace.input("arg", Spec((4,), I32))
+    program = m.program(m.cross_entropy(logits, targets), m.cross_entropy_grad(m.arg(4), logits, targets))
+    assert cut(program) == ["cross_entropy_grad + cross_entropy"]
+    assert len(planned(program).dispatches) == 1
+
+
+@pytest.mark.parametrize("way", ["straight", "by a third"])
+def test_what_a_routine_waits_for_is_not_taken_along(way: str) -> None:
+    m = Maker()
+    logits, targets = m.arg(4, 3), m.trace.input("arg", Spec((4,), I32))
+    losses, sums = m.cross_entropy(logits, targets), m.sums(logits, 0)
+    g, x = (losses, sums) if way == "straight" else (m.cumsum(losses, axis=0), m.cumsum(sums, axis=0))
+    rows = m.reshape(x, shape=(3, 1))
+    product = m.matmul(m.expand(rows, shape=(3, 4)), logits)
+    program = m.program(m.cross_entropy_grad(g, logits, targets), product)
+    between = ["cumsum"] * 2 * (way != "straight")
+    assert sorted(cut(program)) == sorted(["cross_entropy", "cross_entropy_grad", "sum", "matmul", *between])
     planned(program)
 
 

@@ -14,6 +14,7 @@ from wgpu_nn.tensor import Device
 from wgpu_nn.train import Captured
 
 WARM = 3  # calls after which nothing is compiled or allocated any more
+PACE = 5  # calls that tell what one takes
 PROFILES = 7
 BUSY = 0.1  # seconds of work before each
 
@@ -26,12 +27,10 @@ def facts_of(device: Device, work: Callable[[], object], captured: Captured[...,
     gc.collect()
     gpu = device.gpu
     before, created = gpu.counts.copy(), gpu.pool.stats().created
-    start = time.perf_counter()
     work()
     device.sync()
-    seconds = time.perf_counter() - start
     since, allocated = gpu.counts.since(before), gpu.pool.stats().created - created
-    launches = () if captured is None else profile(work, captured, seconds)
+    launches = () if captured is None else profile(device, work, captured)
     return Facts(
         launches=since.launches,
         submits=since.submits,
@@ -42,11 +41,13 @@ def facts_of(device: Device, work: Callable[[], object], captured: Captured[...,
     )
 
 
-def profile(work: Callable[[], object], captured: Captured[..., Any], seconds: float) -> tuple[tuple[str, float], ...]:
-    """Return kernel and microseconds of each launch, medians of a few runs; nothing if the adapter has no timestamps.
-
-    ``seconds`` is what a call takes, about.
-    """
+def profile(device: Device, work: Callable[[], object], captured: Captured[..., Any]) -> tuple[tuple[str, float], ...]:
+    """Return kernel and microseconds of each launch, medians of a few runs; nothing if the adapter has no timestamps."""
+    start = time.perf_counter()
+    for _ in range(PACE):  # one alone is mostly the wait for it
+        work()
+    device.sync()
+    seconds = (time.perf_counter() - start) / PACE
     found: list[list[tuple[str, float]]] = []
     for _ in range(PROFILES):
         # An idle GPU lowers its clocks (an H100 to a fifth): the timed run stands in a queue of others.

@@ -17,6 +17,7 @@ from wgpu_nn.kernels.conv3d import run_conv3d, run_input_grad3d, run_weight_grad
 from wgpu_nn.kernels.conv_weight import bias_place, run_weight_grad
 from wgpu_nn.kernels.expressions import expression
 from wgpu_nn.kernels.fused import Arg, Chain, Finish, Leaf, Link, leaf_of, number_arg, plan_fused_map
+from wgpu_nn.kernels.loss import run_loss
 from wgpu_nn.kernels.matmul import run_matmul
 from wgpu_nn.kernels.norm import run_norm
 from wgpu_nn.kernels.plan import Slot
@@ -164,8 +165,8 @@ class _Emitter:
                 state = None
             inplace = -1 if state is None else builder.sources.index(state)
             finish = Finish(builder.chain([result.out]), tuple(builder.views), inplace)
-        if core.op in ("conv2d_weight_grad", "conv3d_weight_grad") and unit.sums:
-            self._weight_grad(core, unit.sums)
+        if core.op in ("conv2d_weight_grad", "conv3d_weight_grad") and unit.along:
+            self._weight_grad(core, unit.along)
             return
         if state is None:
             out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
@@ -219,8 +220,7 @@ class _Emitter:
             return
         operands = [site.views[x] if isinstance(x, Ref) else x for x in core.operands]
         if core.op == "matmul":
-            sums = self._result(unit.sums) if unit.sums else None
-            run_matmul(site, operands[0], operands[1], out, finish, sums)  # pyright: ignore[reportArgumentType]
+            run_matmul(site, operands[0], operands[1], out, finish, self._along(unit))  # pyright: ignore[reportArgumentType]
         elif core.op == "conv2d":
             run_conv2d(site, core.op, operands, attrs, out, finish)
         elif core.op == "conv2d_input_grad":
@@ -235,8 +235,14 @@ class _Emitter:
             run_norm(site, core.op, operands, attrs, out, finish)
         elif core.op in SOFTMAXES:
             run_rows(site, core.op, operands[0], attrs["axis"], out, finish)  # pyright: ignore[reportArgumentType]
+        elif core.op == "cross_entropy_grad":
+            g, logits, targets = operands
+            run_loss(site, logits, targets, out, g, self._along(unit))  # pyright: ignore[reportArgumentType]
         else:
             site.plan_op(core.op, operands, attrs, out)
+
+    def _along(self, unit: Unit) -> View | None:
+        return None if unit.along is None else self._result(unit.along)
 
     def _result(self, i: Instr) -> View:
         out = self.site.out(i.out, i.spec.shape, i.spec.dtype)

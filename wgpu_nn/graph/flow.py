@@ -19,13 +19,13 @@ class Unit:
     maps: list[Instr] = field(default_factory=list[Instr])
     core: Instr | None = None
     before: Unit | None = None  # the maps at a reduction's load
-    sums: Instr | None = None  # a sum that the core's kernel takes along
+    along: Instr | None = None  # what the core's kernel computes besides: a sum, or losses beside their gradient
 
     @property
     def instrs(self) -> list[Instr]:
         """All instructions of the unit."""
         parts = [*(self.before.instrs if self.before else []), *([self.core] if self.core else []), *self.maps]
-        return [*parts, *([self.sums] if self.sums else [])]
+        return [*parts, *([self.along] if self.along else [])]
 
 
 class Flow:

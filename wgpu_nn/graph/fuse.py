@@ -92,6 +92,7 @@ class _Fuser:
             else:
                 self.unit[i.out] = Unit(core=i)
         self._attach_sums()
+        self._attach_losses()
         self._attach_finishes()
         self._attach_starts()
         units = self._sorted()
@@ -245,11 +246,25 @@ class _Fuser:
             if i.op == "matmul" and len(self.flow.specs[g].shape) != 2:
                 continue
             for u in self.flow.uses.get(g, []):
-                mine = self.unit[i.out]
-                apart = u.op == "sum" and u.attr("axes") == axes and mine.sums is None and self.unit[u.out].core is u
-                if apart and self._mergeable(mine, self.unit[u.out]):
-                    mine.sums = u
-                    self.unit[u.out] = mine
+                if u.op == "sum" and u.attr("axes") == axes:
+                    self._take_along(i, u)
+
+    def _attach_losses(self) -> None:
+        """Let the gradient of losses bring them: both read the same logits and targets."""
+        for i in self.program.instrs:
+            if i.op == "cross_entropy_grad":
+                logits, targets = i.refs[-2:]
+                for u in self.flow.uses.get(logits, []):
+                    if u.op == "cross_entropy" and u.refs == (logits, targets):
+                        self._take_along(i, u)
+
+    def _take_along(self, i: Instr, other: Instr) -> None:
+        """Compute ``other`` in the unit of ``i``, unless that must wait for it."""
+        mine, its = self.unit[i.out], self.unit[other.out]
+        apart = its.core is other and other.out not in self.flow.touched(mine)
+        if mine.along is None and apart and self._mergeable(mine, its):
+            mine.along = other
+            self.unit[other.out] = mine
 
     # --- order -----------------------------------------------------------------------------------------------------
     def _sorted(self) -> list[Unit]:
