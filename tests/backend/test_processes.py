@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,9 @@ except MemoryError:
 
 
 def run(script: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    # Python 3.12 warns of every fork beside threads; what comes of those is tested here.
+    given = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", script]
+    return subprocess.run(given, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -106,6 +109,23 @@ assert y.sum().item() == 2000 and later.result().sum() == 2000 and step(x)[0].it
     assert len(lines) == len(USES)
     for line in lines:
         assert line.startswith("DeviceError device: expected the process that opened it, got a fork of that; start")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="needs on_exit of glibc")
+def test_a_forked_child_leaves_out_what_a_driver_has_registered_for_the_end() -> None:
+    script = f"""
+import ctypes
+library = ctypes.CDLL(None)
+library.on_exit(library.abort, None)
+{START}
+pid = os.fork()
+if pid == 0:
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+os._exit(0)  # past our own driver's end
+"""
+    done = run(script)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")

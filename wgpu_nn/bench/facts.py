@@ -48,15 +48,13 @@ def profile(device: Device, work: Callable[[], object], captured: Captured[..., 
         work()
     device.sync()
     seconds = (time.perf_counter() - start) / PACE
+    step = captured.steps[-1].step
     found: list[list[tuple[str, float]]] = []
     for _ in range(PROFILES):
         # An idle GPU lowers its clocks (an H100 to a fifth): the timed run stands in a queue of others.
-        start, queued = time.perf_counter(), 0.0
-        while time.perf_counter() - start < BUSY and queued < 2 * BUSY:
-            work()
-            queued += seconds
+        step.repeat(max(1, round(BUSY / seconds)))
         try:
-            found.append(captured.steps[-1].step.profile())
+            found.append(step.profile())
         except DeviceError:
             return ()
     times = [[seconds for _, seconds in run] for run in found]

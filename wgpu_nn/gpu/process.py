@@ -48,6 +48,21 @@ def _cut() -> None:
     _forked = True
     for callback in _in_children:
         callback()
+    _skip_drivers_end()
+
+
+def _skip_drivers_end() -> None:
+    """Let this child end right before what drivers have registered for the end of the process.
+
+    NVIDIA's would crash here, and leave the parent waiting for its GPU for ever. Python's own end comes before it; what
+    C libraries have registered before the fork is left out too, as it is by ``multiprocessing``. Only where the C library
+    tells its handlers the exit status (glibc).
+    """
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit"):
+        library.on_exit(library._exit, None)  # the last to be registered is the first to run
 
 
 if sys.platform != "win32":

@@ -21,7 +21,7 @@ from wgpu_nn.gpu.failure import device_errors
 from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel, compile_module
 from wgpu_nn.gpu.native import ffi, lib
 from wgpu_nn.gpu.pool import Buffer, Segment
-from wgpu_nn.wgsl import Declarations, Site, read, shuffled, watched
+from wgpu_nn.wgsl import Declarations, Site, orders, read, shuffled, watched
 from wgpu_nn.wgsl.bounds import REPORT_BYTES
 from wgpu_nn.wgsl.faults import report
 from wgpu_nn.wgsl.scan import COMPARED, FOUND_BYTES, POISON, SCAN, WORKGROUP
@@ -141,33 +141,33 @@ class Sanitizer:
         written = [(n, p) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if a == "w"]
         before = [self._copy(encoder, place) for _, place in written]
         first: list[Resource] = []
-        rng = np.random.default_rng(count)
-        for turn in range(ORDERS + 1):  # as it is first, by the same text: compilers may round another one differently
-            order = (np.arange(count), np.arange(count)[::-1], rng.permutation(count))[turn]
-            words = np.concatenate([[turn % 2], order]).astype(np.uint32)
-            buffer = self._buffer(words.nbytes)
-            self.gpu.raw.queue.write_buffer(buffer, 0, words)
-            if turn:
+        # As it is first, by the same text: compilers may round another one differently.
+        for order in orders(count, ORDERS, self.gpu.software):
+            given = self._filled(order.words(order.heads[0]))
+            if first:
                 for (_, place), saved in zip(written, before, strict=True):
                     _transfer(encoder, saved, place)
-            _run(encoder, self._launch(text, w, (buffer, 0, words.nbytes), launch))
-            if not turn:
+            for head in order.heads:
+                _transfer(encoder, self._filled(head), given)
+                _run(encoder, self._launch(text, w, given, launch))
+            if not first:
                 first = [self._copy(encoder, place) for _, place in written]
                 continue
             for (n, place), saved in zip(written, first, strict=True):
                 found = self._scan(encoder, "differ", place, saved)
-                self._checks.append(lambda n=n, found=found, turn=turn: self._raise_race(w, grid, n, found, turn))
+                what = order.what
+                self._checks.append(lambda n=n, found=found, what=what: self._raise_race(w, grid, n, found, what))
         for (_, place), saved in zip(written, first, strict=True):
             _transfer(encoder, saved, place)
 
-    def _raise_race(self, w: Watched, grid: Grid, n: int, found: wgpu.GPUBuffer, turn: int) -> None:
+    def _raise_race(self, w: Watched, grid: Grid, n: int, found: wgpu.GPUBuffer, what: str) -> None:
         words = self._words(found)
         if words[0]:
             name = self._read(w.kernel).bindings[n].name
             raise SanitizerError(
                 f"{self._name(w, grid)}: expected the same results in any order of workgroups, got {words[0]:,} words of "
-                f"{name} that differ {'backwards' if turn == 1 else 'at random'}, the first at word {_first(words[1])}; do two "
-                "workgroups write there, or does one read what another writes?"
+                f"{name} that differ {what}, the first at word {_first(words[1])}; do two workgroups write there, or does one "
+                "read what another writes?"
             )
 
     # --- memory that nobody wrote ------------------------------------------------------------------------------------
@@ -344,6 +344,12 @@ class Sanitizer:
         copy = (self._buffer(place[2]), 0, place[2])
         _transfer(encoder, place, copy)
         return copy
+
+    def _filled(self, words: np.ndarray) -> Resource:
+        """Return a buffer with words in it. A head is shorter than what it is copied to."""
+        buffer = self._buffer(words.nbytes)
+        self.gpu.raw.queue.write_buffer(buffer, 0, words)
+        return buffer, 0, words.nbytes
 
     def _buffer(self, nbytes: int) -> wgpu.GPUBuffer:
         with device_errors("debug"):

@@ -13,7 +13,7 @@ import numpy as np
 from wgpu_nn.errors import DeviceLimitError, SanitizerError, ShaderError, WgpuNNError
 from wgpu_nn.gpu import ComputeStage, ComputeStages, Gpu, Place
 from wgpu_nn.testing.memory import Held, Out, array_of, uniform
-from wgpu_nn.wgsl import Binding, Declarations, EntryPoint, read, shuffled, watched
+from wgpu_nn.wgsl import Binding, Declarations, EntryPoint, orders, read, shuffled, watched
 from wgpu_nn.wgsl.bounds import REPORT_BYTES, Watched
 from wgpu_nn.wgsl.faults import report
 
@@ -214,27 +214,22 @@ class Launch:
         seconds = self.stages.run(stage, self.places, self.groups, times)
         return Cost(self.source, statistics.median(seconds), self.nbytes)
 
-    def find_races(self, orders: int) -> None:
+    def find_races(self, others: int) -> None:
         group, binding = self._spare("the search for races", "use an adapter with more")
         text = shuffled(self.declared.text, group, binding, self.declared)
         stage = self._compile(text, (group, binding, "read-only-storage"))
-        count = int(np.prod(self.groups))
-        rng = np.random.default_rng(count)
         first: list[np.ndarray] = []
-        for n in range(orders + 1):
-            order = np.arange(count) if n == 0 else np.arange(count)[::-1] if n == 1 else rng.permutation(count)
-            words = np.concatenate([[n % 2], order]).astype(np.uint32)
-            _, place = self.stages.storage(words, 0, words.nbytes)
+        for order in orders(int(np.prod(self.groups)), others, self.gpu.software):
             for held in self.held.values():
                 held.reset()
-            self.stages.run(stage, {**self.places, (group, binding): place}, self.groups)
+            for head in order.heads:
+                words = order.words(head)
+                _, place = self.stages.storage(words, 0, words.nbytes)
+                self.stages.run(stage, {**self.places, (group, binding): place}, self.groups)
             found = [h.read().view(np.uint32) for h in self.held.values()]
-            if n:
-                what = "backwards" if n == 1 else f"in the order of permutation {n - 1}"
-                for held, before, now in zip(self.held.values(), first, found, strict=True):
-                    self._differ(held.name, before, now, f"with workgroups {what}")
-            else:
-                first = found
+            first = first or found
+            for held, before, now in zip(self.held.values(), first, found, strict=True):
+                self._differ(held.name, before, now, f"with workgroups {order.what}")
         for held in self.held.values():
             held.reset()
 

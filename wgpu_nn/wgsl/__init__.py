@@ -2,6 +2,17 @@
 
 from wgpu_nn.wgsl.bounds import Site, watched
 from wgpu_nn.wgsl.declarations import Binding, Declarations, EntryPoint, Override, read
-from wgpu_nn.wgsl.order import shuffled
+from wgpu_nn.wgsl.order import Order, orders, shuffled
 
-__all__ = ["Binding", "Declarations", "EntryPoint", "Override", "Site", "read", "shuffled", "watched"]
+__all__ = [
+    "Binding",
+    "Declarations",
+    "EntryPoint",
+    "Order",
+    "Override",
+    "Site",
+    "orders",
+    "read",
+    "shuffled",
+    "watched",
+]
