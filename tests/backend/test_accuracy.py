@@ -13,6 +13,7 @@ from wgpu_nn.bench.accuracy import FUNCTIONS, Function, errors, measure, title
 from wgpu_nn.cli.main import main
 
 
+@pytest.mark.unwatched("asks functions for NaN and infinity", "nan", "inf")
 @pytest.mark.parametrize("f", FUNCTIONS, ids=title)
 def test_a_function_is_within_its_bound(f: Function, gpu_device: Device, trust: str) -> None:
     found = measure(f, gpu_device, 24)
@@ -33,6 +34,7 @@ def test_errors_are_counted_in_units_of_what_is_wanted() -> None:
     assert found[7] == np.inf and found[8] > 1e5 and found[9] == np.inf
 
 
+@pytest.mark.unwatched("asks functions for NaN and infinity", "nan", "inf")
 def test_the_command_says_what_it_found_and_fails_beyond_a_bound(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from wgpu_nn.wgsl import read, shuffled, watched
+import numpy as np
+import pytest
+
+from wgpu_nn.wgsl import orders, read, shuffled, watched
 
 TEXT = """/* outer /* nested */ var<storage> gone: array<f32>; */
 enable f16;
@@ -111,6 +114,24 @@ def test_shuffled_groups_have_all_their_numbers_moved_together() -> None:
     assert "main(wgpu_nn_raw_in: In" in code
     assert "in.gid = wgpu_nn_global; in.w = wgpu_nn_group;" in code
     assert "vec3<u32>(u32(WG), u32(N / 2), u32(1))" in code
+
+
+@pytest.mark.parametrize("count", [1, 3, 17])
+def test_the_parts_of_an_order_hold_each_group_once(count: int) -> None:
+    found = list(orders(count, 3, software=False))
+    assert [o.what for o in found] == ["", "backwards", *(f"in the order of permutation {n}" for n in (1, 2))]
+    for order in found:
+        np.testing.assert_array_equal(np.sort(order.groups), np.arange(count))
+        ends = [(first, behind) for _, _, first, behind in order.heads]
+        assert [n for first, behind in ends for n in range(first, behind)] == list(range(count))
+    assert [o.heads[0][1] for o in found] == [0, 32, 64, 32]
+    assert all(o.heads[0][1] == 0 for o in orders(count, 3, software=True))
+
+
+def test_invocations_may_be_late_to_the_start_and_behind_each_barrier() -> None:
+    code = shuffled(TEXT.replace("let p = &a.rows;", "workgroupBarrier(); storageBarrier ( ) ;"), 0, 9)
+    assert "workgroupBarrier(); wgpu_nn_pause(); storageBarrier ( ) ; wgpu_nn_pause();" in code
+    assert code.count("wgpu_nn_pause();") == 4  # and where the two entry points begin
 
 
 def test_invocations_keep_their_order_where_subgroups_show_it() -> None:
