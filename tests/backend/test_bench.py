@@ -16,7 +16,7 @@ from wgpu_nn.bench.timing import Round
 from wgpu_nn.cli import main
 
 SMALL = ["bench", "step", "--batch", "4", "--rounds", "2", "--steps", "2"]
-TOGETHER = ("captured, 8 a submit", "inference, 8 a submit")
+TOGETHER = (f"captured, {step_ours.TOGETHER} a submit", f"inference, {step_ours.TOGETHER} a submit")
 TITLES = ("captured", TOGETHER[0], "captured, unfused", "eager", "captured inference", TOGETHER[1])
 FIRST = {"import_s": 0.1, "device_s": 0.2, "step_s": 0.3, "pipelines": 1}
 

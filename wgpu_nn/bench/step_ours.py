@@ -24,7 +24,7 @@ from wgpu_nn.optim import AdamConfig
 from wgpu_nn.tensor import Device, Tensor, tensor
 from wgpu_nn.train import Captured, capture
 
-TOGETHER = 8  # calls that share a submit, in the rows of that name
+TOGETHER = 16  # calls that share a submit, in the rows of that name
 
 Work = Callable[[], Tensor]
 

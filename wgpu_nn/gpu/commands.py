@@ -38,18 +38,16 @@ class Prepared(NamedTuple):
 class Replay(NamedTuple):
     """Launches that are encoded together, and what must live until they are submitted.
 
-    In a pass ``alone`` nothing has a barrier that is used there first, whatever was done with it before. A pass costs as much
-    of the host as eight launches.
+    They share a pass with those before them, as a pass of their own costs as much of the host as eight launches.
     """
 
     launches: list[Launch]
     bound: list[Bound]
-    alone: bool = False
 
     @classmethod
-    def of(cls, bound: list[Bound], alone: bool = False) -> Replay:
+    def of(cls, bound: list[Bound]) -> Replay:
         """Return the replay of bound launches."""
-        return cls([b.launch for b in bound], bound, alone)
+        return cls([b.launch for b in bound], bound)
 
 
 Resource = tuple[wgpu.GPUBuffer, int, int]  # what is bound of a buffer: from where, and how many bytes

@@ -18,6 +18,7 @@ from wgpu_nn.gpu.native import ffi, lib, libf
 
 SMALLEST = 256
 CALLBACK_SECONDS = 30.0
+AWAKE = 0.0005  # seconds to look again and again for: whom the driver lets sleep, it may wake half a millisecond late
 
 _serial = itertools.count(1)
 _expected: dict[int, Landing] = {}  # those whose callback has not come, by the number that it gets
@@ -55,7 +56,8 @@ class Landing:
     def wait(self) -> None:
         """Wait until the bytes have come, or failed to; not for work that was given to the GPU after them."""
         if self._failure is None:
-            self.home.wait(self._submission)
+            process.check()
+            self.home.wait(self._submission, lambda: self._failure is not None)
         # Another thread that polls may have been given the callback, and be about to run it.
         deadline = time.monotonic() + CALLBACK_SECONDS
         while self._failure is None and not self.home.closed and time.monotonic() < deadline:
@@ -96,8 +98,11 @@ class Readback:
     ``alive`` gives a context that nobody else uses the device in, and raises on entry if it is lost.
     """
 
-    def __init__(self, device: wgpu.GPUDevice, alive: Callable[[bool], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, device: wgpu.GPUDevice, software: bool, alive: Callable[[bool], AbstractContextManager[None]]
+    ) -> None:
         self._device, self.alive = device, alive
+        self._awake = 0.0 if software else AWAKE  # a software adapter needs the CPU itself
         self.closed = False
         self.info = ffi.new("WGPUBufferMapCallbackInfo *")  # one a device: another's lock does not guard it
         self.info.mode, self.info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
@@ -142,9 +147,12 @@ class Readback:
         if not self.closed:
             libf.wgpuDevicePoll(self._device._internal, False, ffi.NULL)
 
-    def wait(self, submission: Any) -> None:
-        """Wait until the GPU has done a submission and all before it."""
-        if not self.closed:
+    def wait(self, submission: Any, done: Callable[[], bool]) -> None:
+        """Wait until the GPU has done a submission and all before it; ``done`` says so as soon as that is noticed."""
+        until = time.perf_counter() + self._awake
+        while not done() and time.perf_counter() < until:
+            self.poll()
+        if not done() and not self.closed:
             libf.wgpuDevicePoll(self._device._internal, True, submission)
 
     def trim(self) -> None:

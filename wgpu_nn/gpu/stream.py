@@ -70,7 +70,7 @@ class Stream:
         )
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
-        self._readback = Readback(gpu.raw, self._alive)
+        self._readback = Readback(gpu.raw, gpu.software, self._alive)
         self._sender = Sender(self._queue)
         self._writes: list[Write] = []  # what lands before the open batch
         self.lock: AbstractContextManager[object] = threading.RLock()
@@ -233,11 +233,7 @@ class Stream:
             if upload is not None:
                 place, data = upload
                 self._writes.append((place.buffer.block.raw, place.offset, data))
-            if replay.alone:
-                self._pass = None
             self._open().extend(replay.launches)
-            if replay.alone:
-                self._pass = None
             for c in copies:
                 self._transfer(c)
             self._held.append(replay)

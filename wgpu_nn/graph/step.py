@@ -41,7 +41,6 @@ class Step:
             self._numbers = [Segment(buffer, stride * k, stride) for k in range(together)]
         gpu.compile(d.kernel for d in plan.dispatches)
         self._direct = self._direct_results()
-        self._alone = any(d.beside for d in plan.dispatches)
         self._place_temporaries()
         self._variants: OrderedDict[tuple[object, ...], Replay] = OrderedDict()
         self._prepare()
@@ -200,7 +199,7 @@ class Step:
         found = self._variants.get(key)
         if found is None:
             pairs = zip(self._shared, self._plan.dispatches, strict=True)
-            found = Replay.of([b if b is not None else self._bound(d, moved) for b, d in pairs], self._alone)
+            found = Replay.of([b if b is not None else self._bound(d, moved) for b, d in pairs])
             self._variants[key] = found
             if len(self._variants) > MOST_VARIANTS:
                 self._variants.popitem(last=False)
