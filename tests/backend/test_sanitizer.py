@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wgpu_nn import Device, Tensor, full, switches, tensor
+from wgpu_nn import Device, Tensor, full, ones, switches, tensor, zeros
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.dtype import F32
 from wgpu_nn.errors import ConfigError, DeviceError, SanitizerError
 from wgpu_nn.gpu import Gpu, Kernel, Profile
 from wgpu_nn.nn import CrossEntropyLossConfig, LinearConfig
 from wgpu_nn.optim import AdamConfig
+from wgpu_nn.tensor import Cell
 from wgpu_nn.train import capture
 
 MODES = ("nan", "inf", "bounds", "race", "unwritten")
@@ -212,3 +213,17 @@ def test_watching_holds_no_memory() -> None:
         x = x * 1.0
     after = device.gpu.pool.stats()
     assert (after.live_bytes, after.blocks) == (before.live_bytes, before.blocks)
+
+
+def test_what_lies_behind_an_odd_number_of_halves_is_no_race() -> None:
+    device = Device(debug="race")
+    mean, weight = Cell(zeros([5], device)), Cell(ones([5], device).half())
+
+    @capture(state=[mean, weight])
+    def step() -> None:
+        mean.value = mean.value * 0.5 + 1.0
+        weight.value = (weight.value.float() - mean.value).half()
+
+    for _ in range(3):
+        step()
+    np.testing.assert_array_equal(weight.value.numpy(), np.full(5, 1.0 - 1.0 - 1.5 - 1.75))

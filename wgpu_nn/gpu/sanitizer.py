@@ -139,13 +139,15 @@ class Sanitizer:
             _run(encoder, launch)
             return
         written = [(n, p) for n, (p, a) in enumerate(zip(w.places, w.kernel.access)) if a == "w"]
-        before = [self._copy(encoder, place) for _, place in written]
+        # What kernels that take four elements at once find behind the last is theirs as well.
+        whole = [(raw, offset, -(-nbytes // 16) * 16) for _, (raw, offset, nbytes) in written]
+        before = [self._copy(encoder, place) for place in whole]
         first: list[Resource] = []
         # As it is first, by the same text: compilers may round another one differently.
         for order in orders(count, ORDERS, self.gpu.software):
             given = self._filled(order.words(order.heads[0]))
             if first:
-                for (_, place), saved in zip(written, before, strict=True):
+                for place, saved in zip(whole, before, strict=True):
                     _transfer(encoder, saved, place)
             for head in order.heads:
                 _transfer(encoder, self._filled(head), given)
