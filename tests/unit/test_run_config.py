@@ -173,6 +173,18 @@ def test_an_unknown_flag_is_guessed_at(capsys: pytest.CaptureFixture[str]) -> No
     assert ended.value.code == 2 and "did you mean --optimizer.lr?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flag", "more"),
+    [("--data.skip_bad", ", and --no-data.skip_bad switches it off\n"), ("--no-data.skip-bad", "\n")],
+)
+def test_a_flag_that_is_on_or_off_says_that_it_takes_no_value(
+    flag: str, more: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", flag, "true"])
+    assert ended.value.code == 2 and f"arguments: true; {flag} takes no value{more}" in capsys.readouterr().err
+
+
 def test_the_help_says_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import wgpu_nn
 from wgpu_nn.cli import bench, evaluate, explain, info, predict, profile, report, resume, shader, train
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub.set_defaults(run=command.run)
     args, unknown = parser.parse_known_args(words)
     if unknown:
-        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{_guess(chosen, unknown)}")
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{_guess(chosen, words, unknown)}")
     try:
         return args.run(args)
     except WgpuNNError as error:
@@ -58,9 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _guess(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
-    """Return what the first unknown flag may have been meant to be."""
-    known = [name for action in parser._actions for name in action.option_strings]
+def _guess(parser: argparse.ArgumentParser, words: Sequence[str], unknown: Sequence[str]) -> str:
+    """Return what the first unknown flag may have been meant to be, or that the one before takes no value."""
+    known = {name: action for action in parser._actions for name in action.option_strings}
+    for flag, word in pairwise(words):
+        if word == unknown[0] and flag in known and known[flag].nargs == 0:
+            off = [name for name in known[flag].option_strings if name.startswith("--no-") and name != flag]
+            return f"; {flag} takes no value" + "".join(f", and {name} switches it off" for name in off)
     flag = next((word.partition("=")[0] for word in unknown if word.startswith("--")), "")
     close = difflib.get_close_matches(flag, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
