@@ -181,7 +181,7 @@ def test_a_flag_that_is_on_or_off_says_that_it_takes_no_value(
     flag: str, more: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["train", flag, "true"])
+        main(["train", "config.json", flag, "true"])
     assert ended.value.code == 2 and f"arguments: true; {flag} takes no value{more}" in capsys.readouterr().err
 
 
