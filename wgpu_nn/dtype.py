@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wgpu_nn.errors import KindError
+
 
 class Kind(enum.Enum):
     """What a tensor's elements mean; the device decides how they are stored."""
@@ -77,6 +79,15 @@ def promoted(x: DType, y: DType) -> DType:
 def kind_of_numpy(dtype: np.dtype[np.generic]) -> Kind | None:
     """Return the kind that holds NumPy's ``dtype``, or None if no kind does (complex, text, objects)."""
     return {"f": Float, "i": Int, "u": Int, "b": Bool}.get(dtype.kind)
+
+
+def check_range(what: str, array: np.ndarray, dtype: DType) -> None:
+    """Raise KindError for Ints beyond those that ``dtype`` holds."""
+    if dtype.numpy.kind == "i" and array.size and array.dtype.kind in "iuf":
+        info = np.iinfo(dtype.numpy.name)
+        low, high = array.min(), array.max()
+        if not (info.min <= low and high <= info.max):
+            raise KindError(f"{what}: expected Ints that fit {dtype}, got {low} to {high}")
 
 
 def kind_of_scalar(value: Scalar) -> Kind:

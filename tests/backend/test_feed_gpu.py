@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def test_steps_share_a_submit_and_upload_read_and_bind_nothing(
     trial.learner.device.gpu.destroy()
 
 
-def test_an_epoch_uploads_its_order_and_reads_a_few_times(make: Callable[..., Trial], rare: None):
+def test_an_epoch_uploads_nothing_and_reads_a_few_times(make: Callable[..., Trial], rare: None):
     trial = make(16 * 5)
     counts = trial.learner.device.gpu.counts
     trial.fit(1)
@@ -147,7 +148,7 @@ def test_an_epoch_uploads_its_order_and_reads_a_few_times(make: Callable[..., Tr
     uploads: list[int] = []
     trial.after = lambda session, number: uploads.append(counts.uploads)
     trial.fit(4, resume=True, samples=0)
-    assert uploads[5:] == [uploads[5]] * 5 + [uploads[5] + 1] * 5  # the first evaluation is captured before that
+    assert uploads[5:] == [uploads[5]] * 10  # the first evaluation is captured before that
     # In each epoch the first step or none, and the rest; the test set likewise; every checkpoint; the model at the end.
     model = len(trial.model.state())
     assert counts.reads - reads <= 3 * (2 * 2 + 2 * 2 + state) + model
@@ -178,6 +179,7 @@ def test_a_captured_function_that_walks_along_a_tensor_binds_once(gpu_device: De
             expected = np.arange(start, start + count, dtype=np.int32) ** 2
             np.testing.assert_array_equal(squared(whole[start : start + count]).numpy(), expected)
 
+    gc.collect()  # what other tests left would come back to the pool in between
     walk()
     before = gpu_device.gpu.counts.bind_groups
     walk()

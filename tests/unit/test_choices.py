@@ -72,7 +72,9 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
     found = json.loads(path.read_text())["choices"]
     wanted = {f"{name} {n}": name for name in ("x", "y") for n in range(40)}
     assert found.items() <= wanted.items()
-    assert len(wanted) - len(found) <= 1  # the last of the one that finished first
+    # What one of them writes last, while the other stands between its read and its write, is lost, and measured again.
+    counts = sorted(sum(value == name for value in found.values()) for name in ("x", "y"))
+    assert counts[1] == 40 and counts[0] >= 20
     assert [p.name for p in tmp_path.iterdir()] == ["autotune.json"]
 
 

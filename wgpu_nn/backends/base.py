@@ -16,7 +16,7 @@ from wgpu_nn.ops import Spec
 Handle = Any
 
 
-HostCallback = Callable[[], Sequence[Scalar]]
+HostCallback = Callable[[], Sequence[Any]]  # numbers, or arrays, which only a trace takes
 
 
 class Traced:

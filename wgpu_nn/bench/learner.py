@@ -7,7 +7,7 @@ import io
 import statistics
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from wgpu_nn.metrics import Accuracy, Metric
 from wgpu_nn.models import ModelConfig
 from wgpu_nn.nn import CrossEntropyLossConfig
 from wgpu_nn.optim import AdamConfig
-from wgpu_nn.tensor import Device, Tensor, tensor
+from wgpu_nn.tensor import Device, Tensor
 from wgpu_nn.train import Callback, DeviceDataset, EpochRecord, Learner, Session, capture
 from wgpu_nn.train.learner import TOGETHER
 
@@ -160,10 +160,10 @@ def bare_epoch(device: Device, images: np.ndarray, labels: np.ndarray, metrics: 
         return [cost.inner(), *measured]
 
     def epoch(number: int) -> None:
-        rows = tensor(order(number), above)
+        rows = order(number).astype(np.int32)
         last: list[Tensor] = []
         for k in range(len(images) // batch):
-            last = step(rows[k * batch : (k + 1) * batch])
+            last = step(cast(Any, rows[k * batch : (k + 1) * batch]))  # inside it is a tensor
         for t in last:
             t.numpy()
 

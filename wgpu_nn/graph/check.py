@@ -70,9 +70,9 @@ def run_once(root: Wgpu, program: Program, inputs: Values) -> View:
         buffer = copy(root, view).buffer
         places[slot] = Segment(buffer, 0, buffer.block.size)
     specs = program.specs()
-    step = Step(root.gpu, plan, places, [specs[r].dtype for r in plan.host_refs])
+    step = Step(root.gpu, plan, places, [specs[r] for r in plan.host_refs])
     args = [v for r in plan.args if isinstance(v := inputs[r], View)]
-    numbers = [v for r in plan.host_refs if not isinstance(v := inputs[r], View)]
+    numbers = [root.download(v) if isinstance(v := inputs[r], View) else v for r in plan.host_refs]
     return step.run(args, numbers)[0]
 
 

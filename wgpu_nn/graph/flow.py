@@ -41,7 +41,7 @@ class Flow:
         self.made = {i.out: i for i in program.instrs}
         self.uses = program.uses()
         self.results = program.results()
-        self.hosts = {i.ref for i in program.inputs if i.role == "host"}
+        self.hosts = {i.ref for i in program.inputs if i.role == "host" and not i.spec.shape}
         self.order = {i.out: n for n, i in enumerate(program.instrs)}
         self.cheap: dict[Ref, Instr] = {}
         for i in program.instrs:

@@ -14,7 +14,7 @@ from wgpu_nn.kernels import Grid, Target, Template, View, Words, contiguous, cop
 from wgpu_nn.kernels.plan import Candidate, Slot, Task, layout
 from wgpu_nn.kernels.storage import stored
 from wgpu_nn.ops import Spec
-from wgpu_nn.shape import Shape
+from wgpu_nn.shape import Shape, row_major, size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,10 +100,12 @@ class StaticSite:
         """Give the program's inputs their slots."""
         hosts = [i for i in program.inputs if i.role == "host"]
         if hosts:
-            self.plan.hosts = Slot("host", 4 * len(hosts))
+            self.plan.hosts = Slot("host", 4 * sum(size(i.spec.shape) for i in hosts))
+        words = 0
         for i in program.inputs:
             if i.role == "host":
-                view = View(self.plan.hosts, layout((), (), len(self.plan.host_refs), i.spec.dtype))
+                view = View(self.plan.hosts, layout(i.spec.shape, row_major(i.spec.shape), words, i.spec.dtype))
+                words += size(i.spec.shape)
                 self.plan.host_refs.append(i.ref)
             elif i.role == "const":
                 given = constants[i.ref]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from wgpu_nn.dtype import DType, Scalar
 from wgpu_nn.errors import CaptureError
 from wgpu_nn.gpu import Bound, Buffer, Gpu, Replay, Segment, Transfer, transfer
 from wgpu_nn.graph.plan import Dispatch, Plan
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
-from wgpu_nn.kernels.plan import BINDING, Slot, layout, pack
+from wgpu_nn.kernels.plan import BINDING, Slot, layout, pack, pack_each
+from wgpu_nn.ops import Spec
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
 SMALL = 1 << 16  # bytes of a slice that are copied rather than bound: a loop that walks along a tensor binds but once
@@ -25,9 +26,10 @@ class Step:
     """
 
     def __init__(
-        self, gpu: Gpu, plan: Plan, places: Mapping[Slot, Segment], hosts: Sequence[DType], together: int = 1
+        self, gpu: Gpu, plan: Plan, places: Mapping[Slot, Segment], hosts: Sequence[Spec], together: int = 1
     ) -> None:
-        self._gpu, self._plan, self._host_types = gpu, plan, tuple(hosts)
+        self._gpu, self._plan, self._host_types = gpu, plan, [spec.dtype for spec in hosts]
+        self._pack = pack_each if any(spec.shape for spec in hosts) else pack
         self._stream = gpu.stream  # a launch that is bound on one device runs on no other
         self._places = dict(places)
         self._stream.check(*(p.buffer for p in places.values()))
@@ -149,9 +151,14 @@ class Step:
     def _is_fixed(self, d: Dispatch) -> bool:
         return not any(s.home.role in ("arg", "host") or s.home in self._direct for s in d.slots)
 
-    def run(self, args: Sequence[View], numbers: Sequence[Scalar]) -> list[View]:
+    def run(self, args: Sequence[View], numbers: Sequence[Any]) -> list[View]:
         """Replay: launch on the arguments where they lie, update state, and return the results in buffers of their own."""
+        turn = self._runs % self._together
         moved: dict[Slot, Segment] = {}
+        upload = None
+        if self._plan.hosts is not None:
+            moved[self._plan.hosts] = self._numbers[turn]
+            upload = (self._numbers[turn], self._pack(numbers, self._host_types))
         for v, slot in zip(args, self._plan.args.values(), strict=True):
             moved[slot] = self._argument(v, slot)
         after: list[Transfer] = []
@@ -170,12 +177,7 @@ class Step:
             source = moved[view.buffer]
             start = Segment(source.buffer, source.offset + view.start, view.nbytes)
             after.append(transfer(start, self._places[slot]))
-        turn = self._runs % self._together
         self._runs += 1
-        upload = None
-        if self._plan.hosts is not None:
-            moved[self._plan.hosts] = self._numbers[turn]
-            upload = (self._numbers[turn], pack(numbers, self._host_types))
         # The last turn submits: whichever run comes to these numbers next, those of this round are on their way.
         self._stream.replay(self._variant(moved), after, upload, turn == self._together - 1)
         return results

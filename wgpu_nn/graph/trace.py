@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from wgpu_nn.backends.base import HostCallback, Traced, caller
 from wgpu_nn.dtype import DType, Kind, Scalar, kind_of_scalar
 from wgpu_nn.errors import CaptureError
@@ -32,7 +34,7 @@ class Trace:
         self.instrs: list[Instr] = []
         self.constants: dict[Ref, Any] = {}
         self.hosts: list[tuple[HostCallback, list[Ref]]] = []
-        self.first: list[Scalar] = []  # the host numbers of the call that is traced
+        self.first: list[Scalar | np.ndarray] = []  # the host numbers of the call that is traced
         self.cells: dict[Any, Any] = {}  # state that was touched -> its tensor now
         self.states: dict[Ref, Any] = {}  # what stands for its first value -> the cell
         self._known: dict[int, tuple[Any, Value]] = {}
@@ -46,12 +48,21 @@ class Trace:
         return Value(self, ref, spec)
 
     def host(self, callback: HostCallback) -> tuple[Value, ...]:
-        """Return values that ``callback`` gives anew at every call of the step; the call that is traced counts."""
+        """Return values that ``callback`` gives anew at every call of the step; the call that is traced counts.
+
+        They are numbers, and arrays of the device's own element types.
+        """
         first = callback()
         self.first += first
-        values = tuple(self.input("host", Spec((), self.dtypes[kind_of_scalar(v)])) for v in first)
+        values = tuple(self.input("host", self._spec_of_host(v)) for v in first)
         self.hosts.append((callback, [v.ref for v in values]))
         return values
+
+    def _spec_of_host(self, value: Scalar | np.ndarray) -> Spec:
+        if not isinstance(value, np.ndarray):
+            return Spec((), self.dtypes[kind_of_scalar(value)])
+        (dtype,) = [t for t in self.dtypes.values() if t.numpy == value.dtype]
+        return Spec(value.shape, dtype)
 
     def run(self, op: str, *operands: Any, **attrs: Any) -> Value:
         """Record one op."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from wgpu_nn.dtype import DType, Float, Scalar
+import numpy as np
+
+from wgpu_nn.dtype import Bool, DType, Float, Scalar
 from wgpu_nn.errors import DeviceLimitError
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.ops import Spec
@@ -273,6 +275,14 @@ def pack(values: Sequence[Scalar], dtypes: Sequence[DType]) -> bytes:
         return struct.pack("<" + "".join("f" if t.kind is Float else "i" for t in dtypes), *values)
     except (OverflowError, struct.error):  # beyond f32 or i32
         return struct.pack(f"<{len(values)}I", *(bits(x, t) for x, t in zip(values, dtypes, strict=True)))
+
+
+def pack_each(values: Sequence[Scalar | np.ndarray], dtypes: Sequence[DType]) -> bytes:
+    """Return numbers and arrays as the words that hold them, one after another."""
+    return b"".join(
+        (x.astype(np.uint32) if t.kind is Bool else x).tobytes() if isinstance(x, np.ndarray) else pack([x], [t])
+        for x, t in zip(values, dtypes, strict=True)
+    )
 
 
 def bits(value: Scalar | Number, dtype: DType) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wgpu_nn import shape as shapes
-from wgpu_nn.dtype import F16, F32, DType, Float, Kind, Scalar, kind_of_numpy, kind_of_scalar
+from wgpu_nn.dtype import F16, F32, DType, Float, Kind, Scalar, check_range, kind_of_numpy, kind_of_scalar
 from wgpu_nn.errors import KindError, ShapeError
 from wgpu_nn.shape import Shape
 from wgpu_nn.tensor.device import Device, default_device
@@ -53,11 +53,7 @@ def tensor(data: Any, device: Device | None = None, kind: Kind | None = None, dt
     if dtype is None and kind in (None, Float) and array.dtype == F16.numpy and where.backend.dtypes[Float] == F32:
         dtype = F16
     dtype = _element(where, kind or found, dtype)
-    if dtype.numpy.kind == "i" and array.size and array.dtype.kind in "iuf":
-        info = np.iinfo(dtype.numpy.name)
-        low, high = array.min(), array.max()
-        if not (info.min <= low and high <= info.max):
-            raise KindError(f"tensor: expected Ints that fit {dtype}, got {low} to {high}")
+    check_range("tensor", array, dtype)
     return Tensor(where, where.backend.upload(array, dtype))
 
 

@@ -11,13 +11,16 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload, runtime_checkable
 
+import numpy as np
+
 from wgpu_nn import switches
 from wgpu_nn.backends.wgpu import Wgpu
-from wgpu_nn.errors import CaptureError
+from wgpu_nn.dtype import check_range, kind_of_numpy
+from wgpu_nn.errors import CaptureError, KindError
 from wgpu_nn.graph import Program, Trace, simplify
 from wgpu_nn.nn import Module
 from wgpu_nn.optim import Optimizer
-from wgpu_nn.tensor import Cell, Device, Rng, Tensor
+from wgpu_nn.tensor import Cell, Device, Rng, Tensor, tensor
 from wgpu_nn.train.captured import CapturedStep
 
 P = ParamSpec("P")
@@ -34,6 +37,8 @@ class Holder(Protocol):
 
 
 State = Module | Holder | Cell | Device | Rng
+Leaf = Tensor | np.ndarray
+MOST_SENT = 1 << 14  # bytes of an array that goes up with a call's numbers; a larger one is uploaded as any tensor is
 
 
 log = logging.getLogger("wgpu_nn.capture")
@@ -57,15 +62,18 @@ def _types(t: Tensor) -> tuple[str, str, int]:
     return (t.dtype.name, t.device.float_dtype.name, id(t.device.backend))
 
 
-def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
-    """Append the tensors in ``value`` to ``tensors``, and return its structure with their places."""
+def _flatten(value: Any, leaves: list[Leaf]) -> Hashable:
+    """Append the tensors and arrays in ``value`` to ``leaves``, and return its structure with their places."""
     if isinstance(value, Tensor):
-        tensors.append(value)
-        return (value.shape, *_types(value), len(tensors) - 1)
+        leaves.append(value)
+        return (value.shape, *_types(value), len(leaves) - 1)
+    if isinstance(value, np.ndarray):
+        leaves.append(cast(np.ndarray, value))
+        return (value.shape, value.dtype.str, len(leaves) - 1)
     if isinstance(value, list | tuple):
-        return (type(value), *(_flatten(v, tensors) for v in cast(Sequence[Any], value)))
+        return (type(value), *(_flatten(v, leaves) for v in cast(Sequence[Any], value)))
     if isinstance(value, dict):
-        return ("dict", *((k, _flatten(v, tensors)) for k, v in cast(dict[str, Any], value).items()))
+        return ("dict", *((k, _flatten(v, leaves)) for k, v in cast(dict[str, Any], value).items()))
     try:
         hash(value)
     except TypeError:
@@ -76,28 +84,51 @@ def _flatten(value: Any, tensors: list[Tensor]) -> Hashable:
     return ("value", type(value), repr(value) if isinstance(value, float) else value)
 
 
-def _signature(args: tuple[Any, ...], tensors: list[Tensor]) -> Hashable | None:
-    """Return quickly what tells calls with nothing but tensors, or one tuple of them, apart, and append these; None for
-    other arguments."""
+def _signature(args: tuple[Any, ...], leaves: list[Leaf]) -> Hashable | None:
+    """Return quickly what tells calls with nothing but tensors and arrays, or one tuple of them, apart, and append these;
+    None for other arguments."""
     alone = len(args) == 1 and type(args[0]) is tuple
     given = cast(tuple[Any, ...], args[0]) if alone else args
-    if any(type(a) is not Tensor for a in given):
-        return None
-    tensors += given
-    return (alone, *[(t.shape, *_types(t)) for t in tensors])
+    found: list[Hashable] = [alone]
+    for x in given:
+        if type(x) is Tensor:
+            found.append((x.shape, *_types(x)))
+        elif type(x) is np.ndarray:
+            found.append((x.shape, x.dtype.str))
+        else:
+            return None
+    leaves += given
+    return tuple(found)
 
 
-def _rebuilt(value: Any, tensors: Sequence[Tensor], count: list[int]) -> Any:
-    """Return ``value`` with its tensors replaced, in order."""
-    if isinstance(value, Tensor):
+def _goes_along(x: Leaf) -> bool:
+    """Whether an argument is sent with the call's numbers: an array that is small, and of whole words."""
+    return isinstance(x, np.ndarray) and 0 < x.nbytes <= MOST_SENT and x.dtype != np.float16
+
+
+def _fitting(x: np.ndarray, root: Wgpu) -> np.ndarray:
+    """Return an array in the device's element type; raise KindError for what it cannot hold, before the call does anything."""
+    kind = kind_of_numpy(x.dtype)
+    if kind is None:
+        raise KindError(f"capture: expected arrays of numbers or truths, got elements of {x.dtype}")
+    dtype = root.dtypes[kind]
+    if x.dtype == dtype.numpy:
+        return x
+    check_range("capture", x, dtype)
+    return x.astype(dtype.numpy)
+
+
+def _rebuilt(value: Any, leaves: Sequence[Tensor], count: list[int]) -> Any:
+    """Return ``value`` with its tensors and arrays replaced, in order."""
+    if isinstance(value, Tensor | np.ndarray):
         count[0] += 1
-        return tensors[count[0] - 1]
+        return leaves[count[0] - 1]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_rebuilt(v, tensors, count) for v in cast(tuple[Any, ...], value)))
+        return type(value)(*(_rebuilt(v, leaves, count) for v in cast(tuple[Any, ...], value)))
     if isinstance(value, list | tuple):
-        return type(value)(_rebuilt(v, tensors, count) for v in cast(Sequence[Any], value))
+        return type(value)(_rebuilt(v, leaves, count) for v in cast(Sequence[Any], value))
     if isinstance(value, dict):
-        return {k: _rebuilt(v, tensors, count) for k, v in cast(dict[str, Any], value).items()}
+        return {k: _rebuilt(v, leaves, count) for k, v in cast(dict[str, Any], value).items()}
     return value
 
 
@@ -134,20 +165,27 @@ class Captured(Generic[P, R]):
         return list(self._steps.values())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        tensors: list[Tensor] = []
-        shape = _signature(args, tensors) if not kwargs else None
+        leaves: list[Leaf] = []
+        shape = _signature(args, leaves) if not kwargs else None
         if shape is None:
-            shape = _flatten((args, kwargs), tensors)
+            shape = _flatten((args, kwargs), leaves)
+        has_arrays = any(isinstance(x, np.ndarray) for x in leaves)
+        if has_arrays:
+            leaves = self._uploaded(leaves, _goes_along)
+        tensors = [x for x in leaves if isinstance(x, Tensor)]
         root = self._root(tensors)
         if root is None or not switches.capture or root.recorder is not None:
+            if has_arrays:
+                args, kwargs = _rebuilt((args, kwargs), self._uploaded(leaves), [0])
             return self._fn(*args, **kwargs)
+        arrays = [_fitting(x, root) for x in leaves if isinstance(x, np.ndarray)]
         fuse = bool(switches.fusion) if self._options.fuse is None else self._options.fuse
         modes = (switches.checked_shaders, switches.half_sums, switches.deterministic)
         key = (shape, id(root), id(root.gpu.stream), fuse, switches.autotune.value, *map(bool, modes))
         with self._lock:
             step = self._steps.get(key)
             if step is None:
-                step = self._capture(root, args, kwargs, tensors, fuse)
+                step = self._capture(root, args, kwargs, leaves, arrays, fuse)
                 self._steps[key] = step
                 if len(self._steps) > self._options.most:
                     self._steps.popitem(last=False)
@@ -160,7 +198,7 @@ class Captured(Generic[P, R]):
             else:
                 self._steps.move_to_end(key)
                 self._warn_of_baked()
-            results = step(tensors, self._name, self._options.check)
+            results = step(tensors, arrays, self._name, self._options.check)
         return cast(R, _rebuilt(step.result, results, [0]))
 
     def _bake(self) -> None:
@@ -203,28 +241,56 @@ class Captured(Generic[P, R]):
             self._home = (Cell.touched, found)
         return found
 
-    def _capture(self, root: Wgpu, args: Any, kwargs: Any, tensors: list[Tensor], fuse: bool) -> CapturedStep:
+    def _devices(self, leaves: Sequence[Leaf]) -> list[Device]:
+        """Return the devices of tensors and of the state, in that order."""
+        state = self._options.state
+        found = [*(x.device for x in leaves if isinstance(x, Tensor)), *(c.device for c in cells_of(state))]
+        return [*found, *(s for s in state if isinstance(s, Device))]
+
+    def _uploaded(self, leaves: Sequence[Leaf], stays: Callable[[Leaf], bool] = lambda x: False) -> list[Any]:
+        """Return arguments with arrays as tensors of the call's device, but for those that may stay."""
+        devices = self._devices(leaves)
+        if not devices:
+            raise CaptureError(
+                f"capture {self._name}: expected a tensor, or state, that says where arrays go; name the Device in state"
+            )
+        return [x if isinstance(x, Tensor) or stays(x) else tensor(x, devices[0]) for x in leaves]
+
+    def _capture(
+        self, root: Wgpu, args: Any, kwargs: Any, leaves: list[Leaf], arrays: list[np.ndarray], fuse: bool
+    ) -> CapturedStep:
         if self._steps:
-            log.info("capture %s: new signature %s", self._name, [list(t.shape) for t in tensors])
+            log.info("capture %s: new signature %s", self._name, [list(x.shape) for x in leaves])
         self._bake()
         trace = Trace(root.dtypes, root.spec)
         optimizers = [s for s in self._options.state if isinstance(s, Optimizer)]
         before = [(o, o.steps) for o in optimizers]
-        devices = [*(t.device for t in tensors), *(c.device for c in cells_of(self._options.state))]
-        devices += [s for s in self._options.state if isinstance(s, Device)]
+        devices = self._devices(leaves)
         rngs = {id(r): r for r in (*(d.rng for d in devices), *(s for s in self._options.state if isinstance(s, Rng)))}
         streams = [(r, r.stream) for r in rngs.values()]
         try:
-            inputs = [Tensor.of_root(t.device, trace.input("arg", root.spec(t.root))) for t in tensors]
+            sent = list(arrays)
+            of_each_call = iter(trace.host(lambda: list(sent)) if sent else ())
+            inputs = [
+                Tensor.of_root(x.device, trace.input("arg", root.spec(x.root)))
+                if isinstance(x, Tensor)
+                else Tensor.of_root(devices[0], next(of_each_call))
+                for x in leaves
+            ]
             given_args, given_kwargs = _rebuilt((args, kwargs), inputs, [0])
             with root.recording(trace):
                 result = cast(Any, self._fn)(*given_args, **given_kwargs)
             outputs: list[Tensor] = []
-            _flatten(result, outputs)
+            _flatten(result, cast(list[Leaf], outputs))
+            if any(isinstance(x, np.ndarray) for x in outputs):
+                raise CaptureError(
+                    f"capture {self._name}: expected tensors as results, got an array, which never changes"
+                )
             updates = {ref: trace.cells[cell].root for ref, cell in trace.states.items()}
             program = simplify(trace.program([t.root for t in outputs], updates))
             self._check_named(trace, program)
-            return CapturedStep(root, trace, program, result, [t.device for t in outputs], fuse, self._options.together)
+            of_results = [t.device for t in outputs]
+            return CapturedStep(root, trace, program, result, of_results, sent, fuse, self._options.together)
         except BaseException:
             trace.open = False
             for o, steps in before:
@@ -270,7 +336,8 @@ def capture(
     ``state`` names the modules, optimizers, cells and other holders of cells whose tensors the function replaces. What
     it reads besides is baked: Python numbers of its closure keep the value that they had when it was traced. Learning
     rates, step counts and random streams are not baked. On NumPy, and with ``switches.capture`` off, the function runs
-    as it is.
+    as it is. Arguments are tensors, NumPy arrays and hashable values. An array is a tensor inside, on the device of the
+    other tensors or else of the state; a small one goes up with the numbers of the call, which costs no upload of its own.
 
     ``fuse`` decides about fusion (by default ``switches.fusion``); without, results equal eager mode's bit for bit.
     ``check`` also launches the ops one by one at every call, slowly, and raises CaptureError naming the first op that

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from wgpu_nn.backends.wgpu import Wgpu
 from wgpu_nn.dtype import Scalar
@@ -46,14 +49,16 @@ class CapturedStep:
         program: Program,
         result: Any,
         devices: list[Device],
+        sent: list[np.ndarray],
         fuse: bool,
         together: int,
     ) -> None:
-        self.program, self.result, self.devices = program, result, devices
+        """Plan what was traced. The trace asks ``sent`` for the arrays of each call."""
+        self.program, self.result, self.devices, self._sent = program, result, devices, sent
         self._root = root
         self._constants: dict[Ref, View] = dict(trace.constants)
         self._callbacks = [callback for callback, _ in trace.hosts]
-        self._first: list[Scalar] | None = trace.first
+        self._first: list[Any] | None = trace.first
         self._cells: dict[Ref, Cell] = {ref: cell for ref, cell in trace.states.items()}
         if fuse:
             self.plan = plan_fused(program, trace.constants, root.target, root.tuner)
@@ -75,8 +80,7 @@ class CapturedStep:
             if not self._cells[ref].owned or blocks.count(places[slot].buffer.block) > 1:
                 places[slot] = self._move(ref, places[slot], root.gpu.pool.lease(slot.nbytes), 0)
         specs = program.specs()
-        types = [specs[r].dtype for r in self.plan.host_refs]
-        self.step = Step(root.gpu, self.plan, places, types, together)
+        self.step = Step(root.gpu, self.plan, places, [specs[r] for r in self.plan.host_refs], together)
         self._homes = {ref: places[self.plan.states[ref]] for ref in self._cells}
         self._seen = {ref: cell.tensor for ref, cell in self._cells.items()}
         self._watch()
@@ -167,8 +171,11 @@ class CapturedStep:
                     self._root.gpu.stream.copy(whole, Segment(fresh, 0, block.size))
                 loan.move(moved[block.id])
 
-    def __call__(self, args: list[Tensor], name: str = "", check: bool = False) -> list[Tensor]:
+    def __call__(
+        self, args: Sequence[Tensor], arrays: Sequence[np.ndarray], name: str = "", check: bool = False
+    ) -> list[Tensor]:
         self._follow()
+        self._sent[:] = arrays
         if self._first is None:
             numbers = [x for callback in self._callbacks for x in callback()]
         else:
@@ -177,11 +184,13 @@ class CapturedStep:
         found = self._checked(views, numbers, name) if check else self.step.run(views, numbers)
         return [Tensor.of_root(d, v) for d, v in zip(self.devices, found, strict=True)]
 
-    def _checked(self, args: list[View], numbers: list[Scalar], name: str) -> list[View]:
+    def _checked(self, args: list[View], numbers: list[Any], name: str) -> list[View]:
         """Replay, and compare the results and the new state with those of the same ops launched one by one."""
         root, program = self._root, self.program
         inputs: dict[Ref, View | Scalar] = dict(zip(self.plan.args, args, strict=True))
-        inputs |= dict(zip(self.plan.host_refs, numbers, strict=True))
+        specs = program.specs()
+        for ref, x in zip(self.plan.host_refs, numbers, strict=True):
+            inputs[ref] = root.upload(x, specs[ref].dtype) if isinstance(x, np.ndarray) else x
         inputs |= {ref: copy(root, cell.tensor.root) for ref, cell in self._cells.items()}
         inputs |= self._constants
         expected = reference(root, program, inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from typing import NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from wgpu_nn.train.step import Batch
 KEPT_BYTES = 1 << 30
 
 Given: TypeAlias = Batch
-"""What a captured step is called with: a batch, or what names it."""
+"""What a captured step is called with: a batch, or what names it, like an array that is a tensor inside of the step."""
 
 Loader: TypeAlias = "DataLoader | StreamLoader"
 """What cuts data into batches: of a data set, whose length is known, or of a stream."""
@@ -76,7 +76,7 @@ class Streamed:
 
 
 class Kept:
-    """Uploads the whole data set once, and the order of its items once an epoch; a step gathers its part of the order."""
+    """Uploads the whole data set once; a step is called with the places of its items, and gathers them."""
 
     def __init__(self, loader: DataLoader, device: Device) -> None:
         self._loader, self._device = loader, device
@@ -85,21 +85,17 @@ class Kept:
         self._ranges = {key: _range(array) for key, array in whole.items() if array.dtype.kind in "iu"}
         self._data = DeviceDataset(*whole.values(), device=device)
         self.nbytes, self.reason = sum(_width(device) * t.size for t in self._data.tensors), ""
-        self._order = self._upload(0)
-
-    def _upload(self, epoch: int) -> Tensor:
-        return tensor(self._loader.order(epoch), self._device)
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Generator[tuple[Given, int], None, None]:
-        if self._loader.shuffle:
-            self._order = self._upload(epoch)
+        places = self._loader.order(epoch).astype(np.int32)  # as GPUs have it
         size = self._loader.batch_size
         for k in range(start_batch, len(self._loader)):
-            items = min(size, len(self._order) - k * size)
-            yield (self._order.narrow(0, k * size, items),), items  # indexing takes 6 us longer
+            some = places[k * size : (k + 1) * size]
+            yield cast(Given, (some,)), len(some)
 
     def batch(self, given: Given) -> Batch:
-        found = self._data.batch(cast(tuple[Tensor, ...], given)[0])
+        (places,) = cast(tuple[Any], given)
+        found = self._data.batch(tensor(places, self._device))
         return cast(Batch, _like(self._keys, dict(zip(self._keys, found, strict=True))))
 
     def limit(self, key: Key, classes: int) -> None:
