@@ -11,7 +11,7 @@ from wgpu_nn.gpu import Bound, Buffer, Gpu, Replay, Segment, Transfer, transfer
 from wgpu_nn.graph.plan import Dispatch, Plan
 from wgpu_nn.graph.program import Ref
 from wgpu_nn.kernels import View
-from wgpu_nn.kernels.plan import BINDING, Slot, layout, pack, pack_each
+from wgpu_nn.kernels.plan import BINDING, Packing, Slot, layout
 from wgpu_nn.ops import Spec
 
 MOST_VARIANTS = 64  # bindings kept for the buffers that calls bring and take; steady loops have a few
@@ -28,8 +28,7 @@ class Step:
     def __init__(
         self, gpu: Gpu, plan: Plan, places: Mapping[Slot, Segment], hosts: Sequence[Spec], together: int = 1
     ) -> None:
-        self._gpu, self._plan, self._host_types = gpu, plan, [spec.dtype for spec in hosts]
-        self._pack = pack_each if any(spec.shape for spec in hosts) else pack
+        self._gpu, self._plan, self._pack = gpu, plan, Packing(hosts)
         self._stream = gpu.stream  # a launch that is bound on one device runs on no other
         self._places = dict(places)
         self._stream.check(*(p.buffer for p in places.values()))
@@ -158,7 +157,7 @@ class Step:
         upload = None
         if self._plan.hosts is not None:
             moved[self._plan.hosts] = self._numbers[turn]
-            upload = (self._numbers[turn], self._pack(numbers, self._host_types))
+            upload = (self._numbers[turn], self._pack(numbers))
         for v, slot in zip(args, self._plan.args.values(), strict=True):
             moved[slot] = self._argument(v, slot)
         after: list[Transfer] = []

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from wgpu_nn.dtype import Bool, DType, Float, Scalar
+from wgpu_nn.dtype import DType, Float, Scalar
 from wgpu_nn.errors import DeviceLimitError
 from wgpu_nn.gpu import Kernel
 from wgpu_nn.ops import Spec
@@ -269,20 +269,25 @@ def grid(groups: int) -> Grid:
     return (-(-groups // rows), rows, 1)
 
 
-def pack(values: Sequence[Scalar], dtypes: Sequence[DType]) -> bytes:
-    """Return numbers as the words that hold them, one after another."""
-    try:
-        return struct.pack("<" + "".join("f" if t.kind is Float else "i" for t in dtypes), *values)
-    except (OverflowError, struct.error):  # beyond f32 or i32
-        return struct.pack(f"<{len(values)}I", *(bits(x, t) for x, t in zip(values, dtypes, strict=True)))
+class Packing:
+    """Packs numbers, and arrays of the very element type, as the words that hold them, one after another."""
 
+    def __init__(self, specs: Sequence[Spec]) -> None:
+        self._dtypes = [spec.dtype for spec in specs]
+        self._arrays = [n for n, spec in enumerate(specs) if spec.shape]
+        letters = [f"{4 * size(s.shape)}s" if s.shape else "f" if s.dtype.kind is Float else "i" for s in specs]
+        self._struct = struct.Struct("<" + "".join(letters))
 
-def pack_each(values: Sequence[Scalar | np.ndarray], dtypes: Sequence[DType]) -> bytes:
-    """Return numbers and arrays as the words that hold them, one after another."""
-    return b"".join(
-        (x.astype(np.uint32) if t.kind is Bool else x).tobytes() if isinstance(x, np.ndarray) else pack([x], [t])
-        for x, t in zip(values, dtypes, strict=True)
-    )
+    def __call__(self, values: Sequence[Any]) -> bytes:
+        given = list(values)
+        for n in self._arrays:
+            x: np.ndarray = given[n]
+            given[n] = (x.astype(np.uint32) if x.dtype == np.bool_ else x).tobytes()
+        try:
+            return self._struct.pack(*given)
+        except (OverflowError, struct.error):  # numbers beyond f32 or i32
+            words = zip(given, self._dtypes, strict=True)
+            return b"".join(x if isinstance(x, bytes) else bits(x, t).to_bytes(4, "little") for x, t in words)
 
 
 def bits(value: Scalar | Number, dtype: DType) -> int:

@@ -101,9 +101,9 @@ def _signature(args: tuple[Any, ...], leaves: list[Leaf]) -> Hashable | None:
     return tuple(found)
 
 
-def _goes_along(x: Leaf) -> bool:
-    """Whether an argument is sent with the call's numbers: an array that is small, and of whole words."""
-    return isinstance(x, np.ndarray) and 0 < x.nbytes <= MOST_SENT and x.dtype != np.float16
+def _goes_along(x: np.ndarray) -> bool:
+    """Whether an array is sent with the call's numbers: a small one, and of whole words."""
+    return 0 < x.nbytes <= MOST_SENT and x.dtype != np.float16
 
 
 def _fitting(x: np.ndarray, root: Wgpu) -> np.ndarray:
@@ -170,7 +170,7 @@ class Captured(Generic[P, R]):
         if shape is None:
             shape = _flatten((args, kwargs), leaves)
         has_arrays = any(isinstance(x, np.ndarray) for x in leaves)
-        if has_arrays:
+        if has_arrays and not all(isinstance(x, Tensor) or _goes_along(x) for x in leaves):
             leaves = self._uploaded(leaves, _goes_along)
         tensors = [x for x in leaves if isinstance(x, Tensor)]
         root = self._root(tensors)
@@ -247,7 +247,7 @@ class Captured(Generic[P, R]):
         found = [*(x.device for x in leaves if isinstance(x, Tensor)), *(c.device for c in cells_of(state))]
         return [*found, *(s for s in state if isinstance(s, Device))]
 
-    def _uploaded(self, leaves: Sequence[Leaf], stays: Callable[[Leaf], bool] = lambda x: False) -> list[Any]:
+    def _uploaded(self, leaves: Sequence[Leaf], stays: Callable[[np.ndarray], bool] = lambda x: False) -> list[Any]:
         """Return arguments with arrays as tensors of the call's device, but for those that may stay."""
         devices = self._devices(leaves)
         if not devices:
