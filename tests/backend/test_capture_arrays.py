@@ -169,3 +169,35 @@ def test_what_cannot_be_sent_is_refused_and_the_next_call_works(gpu_device: Devi
         capture(lambda x: x)(np.ones(2))
     with pytest.raises(CaptureError, match="expected tensors as results, got an array"):
         capture(lambda x: np.ones(2))(tensor([1.0], gpu_device))
+
+
+@pytest.mark.parametrize("op", ["mean", "sum", "max", "logsumexp"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_scalar_is_put_into_a_small_tensor_by_one_launch(op: str, inside: bool, gpu_device: Device) -> None:
+    column, places = Cell(tensor(np.zeros(100), gpu_device)), tensor(np.arange(100), gpu_device)
+
+    def put(x: Tensor, place: Tensor) -> None:
+        x = x * 2.0 if inside else x  # a chain that the reduction computes at its load
+        column.value = (places == place).where(getattr(x, op)(), column.value)
+
+    step = capture(state=[column])(put)
+    given = np.random.default_rng(1).standard_normal((5, 7, 3)).astype(np.float32)
+    for n, x in enumerate(given):
+        step(tensor(x, gpu_device), cast(Any, np.array(20 * n)))
+    assert step.steps[0].step.launches == 1
+    eager = [getattr(tensor(x, gpu_device) * (2.0 if inside else 1.0), op)().item() for x in given]
+    want = np.zeros(100)
+    want[:100:20] = eager
+    np.testing.assert_allclose(column.value.numpy(), want, rtol=1e-6)
+
+
+def test_a_scalar_of_many_elements_has_a_launch_of_its_own(gpu_device: Device) -> None:
+    column = Cell(tensor(np.zeros(100), gpu_device))
+
+    def put(x: Tensor) -> None:
+        column.value = column.value + x.mean()
+
+    step = capture(state=[column])(put)
+    step(tensor(np.ones(1 << 12), gpu_device))
+    assert step.steps[0].step.launches > 1
+    np.testing.assert_array_equal(column.value.numpy(), np.ones(100))

@@ -121,8 +121,8 @@ def test_maps_that_read_each_other_transposed_are_apart():
 
 def test_maps_with_a_third_between_them_are_apart():
     m = Maker()
-    a = m.exp(m.arg(4, 4))
-    between = m.matmul(a, m.arg(4, 4))
+    a = m.exp(m.arg(32, 32))
+    between = m.matmul(a, m.arg(32, 32))
     out = m.add(a, m.sums(between, 0, 1))  # needs a, and what is made of a
     units = cut(m.program(out))
     assert units == ["exp", "matmul", "sum", "add"]

@@ -168,10 +168,12 @@ class _Emitter:
         if core.op in ("conv2d_weight_grad", "conv3d_weight_grad") and unit.along:
             self._weight_grad(core, unit.along)
             return
+        count = size(result.spec.shape)
+        shape = core.spec.shape if size(core.spec.shape) == count else (count,)
         if state is None:
-            out = self.site.out(result.out, core.spec.shape, result.spec.dtype)
+            out = self.site.out(result.out, shape, result.spec.dtype)
         else:
-            out = whole(core.spec.shape, result.spec.dtype, self.site.plan.states[state])
+            out = whole(shape, result.spec.dtype, self.site.plan.states[state])
             self.done.add(state)
         self._core(unit, core, out, finish)
         self._store(result.out, out)
@@ -205,7 +207,7 @@ class _Emitter:
     def _core(self, unit: Unit, core: Instr, out: View, finish: Finish | None) -> None:
         site, attrs = self.site, dict(core.attrs)
         if core.op in REDUCING:
-            start = None
+            start, axes = None, attrs["axes"]
             if unit.before is None:
                 x = self.site.views[core.refs[0]]
             else:
@@ -216,7 +218,9 @@ class _Emitter:
                 start = Finish(builder.chain([last]), tuple(builder.views))
                 spec = self.specs[core.refs[0]]
                 x = whole(spec.shape, spec.dtype, None)
-            run_reduce(site, core.op, x, attrs["axes"], out, start, finish)
+            if out.size != size(core.spec.shape):  # each element folds all for itself
+                x, axes = x.seen((out.size, *x.shape), (0, *x.strides)), tuple(a + 1 for a in axes)
+            run_reduce(site, core.op, x, axes, out, start, finish)
             return
         operands = [site.views[x] if isinstance(x, Ref) else x for x in core.operands]
         if core.op == "matmul":

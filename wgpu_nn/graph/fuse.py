@@ -1,7 +1,8 @@
 """Fusion: groups a program's instructions into units that are one launch each. Pure: knows sizes, no device.
 
 Maps over equally many elements share a kernel. A map that alone reads the result of a convolution, a product, a pooling
-or a reduction runs inside of it, before the store; one that alone feeds a reduction runs inside of it, at the load.
+or a reduction runs inside of it, before the store; one that alone feeds a reduction runs inside of it, at the load. A small
+reduction to one number is made again by each element of what alone reads it.
 Random numbers, counts and fills are computed again wherever they are read, and never stored for it.
 """
 
@@ -23,6 +24,7 @@ CONVOLUTIONS = frozenset(("conv2d", "conv2d_input_grad", "conv3d", "conv3d_input
 FINISHING = NORMS | SOFTMAXES | CONVOLUTIONS | {"matmul", "adaptive_avg_pool2d"}
 # Routines whose kernels sum the cotangent that they read along with their own result -> the axes of that sum.
 SUMMING = {"matmul": (0,), "conv2d_weight_grad": (0, 2, 3), "conv3d_weight_grad": (0, 2, 3, 4)}
+SPREAD = 1 << 14  # elements that are folded again and again at most: a moment's work for a GPU, less than a launch
 # Reductions that take chains at both ends.
 REDUCING = frozenset(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp"))
 
@@ -207,7 +209,8 @@ class _Fuser:
                     and all(u.out in own for u in self.flow.readers(r))
                     and self.flow.only_reshaped(r)
                 )
-                if not fits or not alone or size(i.spec.shape) != size(stored[0].spec.shape):
+                count = size(stored[0].spec.shape)
+                if not fits or not alone or not (size(i.spec.shape) == count or self._spreads(i, count)):
                     continue
                 if self._bound(unit.maps) + 4 > self.bindings:
                     continue
@@ -219,6 +222,11 @@ class _Fuser:
                 best.maps = unit.maps
                 for m in unit.maps:
                     self.unit[m.out] = best
+
+    def _spreads(self, i: Instr, count: int) -> bool:
+        """Whether each of ``count`` elements may as well make a reduction's one result again, instead of a launch before."""
+        folded = size(self.flow.specs[i.refs[0]].shape)
+        return i.op in REDUCING and size(i.spec.shape) == 1 and count * folded <= SPREAD
 
     def _attach_starts(self) -> None:
         for unit in self._units():
