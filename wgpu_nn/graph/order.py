@@ -1,7 +1,8 @@
 """Orders launches so that those that need not wait for each other are neighbours, as a GPU then runs them at once.
 
 WebGPU puts a barrier before a launch that reads what its pass has written, or writes what its pass has used, and looks at
-whole buffers. A barrier waits for all launches before it. So each that needs one is followed by those that need none.
+whole buffers. A barrier waits for all launches before it. So each that needs one is followed by those that need none. Where
+calls share a pass, what the call before has used is waited for as well.
 """
 
 from __future__ import annotations
