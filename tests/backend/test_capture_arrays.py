@@ -95,6 +95,7 @@ def test_kinds_follow_the_elements(gpu_device: Device) -> None:
         np.testing.assert_array_equal(y.numpy(), x if x.dtype == bool else x + x)
 
 
+@pytest.mark.unwatched("counts uploads, and a watched step has its own")
 def test_halves_and_large_arrays_are_uploaded(gpu_device: Device) -> None:
     double = capture(state=[gpu_device])(lambda x: x * 2)
     half = double(cast(Any, np.array([1.0, 2.5], np.float16)))
