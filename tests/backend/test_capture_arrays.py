@@ -185,7 +185,8 @@ def test_a_scalar_is_put_into_a_small_tensor_by_one_launch(op: str, inside: bool
     given = np.random.default_rng(1).standard_normal((5, 7, 3)).astype(np.float32)
     for n, x in enumerate(given):
         step(tensor(x, gpu_device), cast(Any, np.array(20 * n)))
-    assert step.steps[0].step.launches == 1
+    roomy = gpu_device.gpu.limits["max-storage-buffers-per-shader-stage"] > 8
+    assert step.steps[0].step.launches == 1 or not roomy
     eager = [getattr(tensor(x, gpu_device) * (2.0 if inside else 1.0), op)().item() for x in given]
     want = np.zeros(100)
     want[:100:20] = eager
