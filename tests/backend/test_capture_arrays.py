@@ -81,16 +81,19 @@ def test_another_shape_or_type_is_another_signature(gpu_device: Device) -> None:
     assert len(pick.steps) == 3
 
 
-def test_kinds_follow_the_elements(gpu_device: Device) -> None:
+@pytest.mark.parametrize("check", [False, True])
+def test_kinds_follow_the_elements(check: bool, gpu_device: Device) -> None:
     seen: list[tuple[Any, Any]] = []
 
     def look(*xs: Tensor) -> list[Tensor]:
         seen[:] = [(x.kind, x.dtype.name) for x in xs]
         return [x.where(1, 0) if x.kind is Bool else x + x for x in xs]
 
-    given = [np.array([1.5, -2.0]), np.array([3, -4]), np.array([True, False, True]), np.array(7), np.zeros((0, 2))]
-    found = capture(state=[gpu_device])(look)(*cast(Any, given))
-    assert seen == [(Float, "f32"), (Int, "i32"), (Bool, "bool"), (Int, "i32"), (Float, "f32")]
+    given = [np.array([1.5, -2.0]), np.array([3, -4]), np.array([True, False, True]), np.zeros((0, 2))]
+    given += [np.array(x) for x in (7, True, 2.5)]  # numbers
+    found = capture(state=[gpu_device], check=check)(look)(*cast(Any, given))
+    float_, int_, bool_ = (Float, "f32"), (Int, "i32"), (Bool, "bool")
+    assert seen == [float_, int_, bool_, float_, int_, bool_, float_]
     for x, y in zip(given, found):
         np.testing.assert_array_equal(y.numpy(), x if x.dtype == bool else x + x)
 

@@ -285,8 +285,9 @@ class Packing:
             given[n] = (x.astype(np.uint32) if x.dtype == np.bool_ else x).tobytes()
         try:
             return self._struct.pack(*given)
-        except (OverflowError, struct.error):  # numbers beyond f32 or i32
-            words = zip(given, self._dtypes, strict=True)
+        except (OverflowError, TypeError, struct.error):  # numbers beyond f32 or i32, and truths of NumPy
+            plain = [x.item() if isinstance(x, np.ndarray) else x for x in given]
+            words = zip(plain, self._dtypes, strict=True)
             return b"".join(x if isinstance(x, bytes) else bits(x, t).to_bytes(4, "little") for x, t in words)
 
 
