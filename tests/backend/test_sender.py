@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -110,6 +111,55 @@ def test_what_goes_wrong_is_raised_once_by_the_next_call(
         uses[by]()
     uses[by]()
     assert step(x).numpy().tolist() == [2.0] * 5
+
+
+# --- reads that go along ---------------------------------------------------------------------------------------------
+def test_a_late_read_goes_along_with_the_submit_of_what_comes_next(gpu_device: Device) -> None:
+    x, step = doubled(gpu_device)
+    counts = gpu_device.gpu.counts
+    before = counts.copy()
+    late = [x.numpy_later(), (y := step(x)).numpy_later(), step(y).numpy_later()]
+    made = counts.since(before)
+    assert (made.submits, made.reads) == (2, 3)  # those of the calls
+    assert late[2].ready() in (False, True)  # asked for, it is not left behind
+    assert counts.since(before).submits == 3
+    assert [read.result().tolist() for read in late] == [[1.0] * 5, [2.0] * 5, [4.0] * 5]
+    assert counts.since(before).submits == 3
+
+
+def test_to_ask_for_a_late_read_does_not_wait_for_submits(gpu_device: Device, gate: threading.Event) -> None:
+    gate.set()
+    x, step = doubled(gpu_device)
+    gate.clear()
+    late = step(x).numpy_later()
+    assert not late.ready() and not late.ready()
+    gate.set()
+    assert late.result().tolist() == [2.0] * 5
+
+
+@pytest.mark.parametrize("by", ["a call", "asking", "waiting"])
+def test_a_late_read_whose_submit_went_wrong_says_why(
+    gpu_device: Device, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    x, step = doubled(gpu_device)
+    late = x.numpy_later()
+    with monkeypatch.context() as patch:
+        patch.setattr(Submission, "submit", lambda *of: (_ for _ in ()).throw(RuntimeError("the driver says no")))
+        if by == "a call":
+            step(x)
+        elif by == "asking":
+            while not late.ready():
+                time.sleep(0.001)
+        begun = time.monotonic()
+        with pytest.raises(DeviceError, match="the driver says no"):
+            late.result()
+        assert late.ready() and time.monotonic() - begun < 10
+        with pytest.raises(DeviceError, match="the driver says no"):
+            late.result()
+    with suppress(DeviceError):  # a submit of the thread tells the next call, too
+        gpu_device.sync()
+    late = step(x).numpy_later()
+    assert late.result().tolist() == [2.0] * 5
 
 
 def test_threads_that_call_steps_share_the_sender(gpu_device: Device) -> None:

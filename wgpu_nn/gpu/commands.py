@@ -91,6 +91,17 @@ class Commands:
         self._device, self._observer = device, observer
         self._raw = libf.wgpuDeviceCreateCommandEncoder(device._internal, ffi.NULL)
 
+    def record(self, parts: Sequence[list[Launch] | Transfer]) -> int:
+        """Record launches that share a pass, and copies; return the number of launches."""
+        launches = 0
+        for part in parts:
+            if isinstance(part, list):
+                self.launch(part)
+                launches += len(part)
+            else:
+                self.copy(part)
+        return launches
+
     def copy(self, copy: Transfer) -> None:
         """Copy bytes between buffers that need not come from the pool."""
         source, start, target, to, nbytes = copy

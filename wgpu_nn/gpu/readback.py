@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -31,25 +31,32 @@ class Landing:
 
     def __init__(self, home: Readback, raw: wgpu.GPUBuffer, nbytes: int) -> None:
         self.home, self.raw, self._nbytes = home, raw, nbytes
-        self._submission: Any = None
+        self._submission: Any = None  # None until the copy is with the queue
         self._failure: str | None = None  # why the bytes did not come; empty if they did
         self._data: bytearray | None = None
 
     def begin(self, submission: int) -> None:
-        """Ask for the bytes; the copy of them has been submitted, and this is its number in the queue."""
-        self._submission = ffi.new("WGPUSubmissionIndex *", submission)
+        """Ask for the bytes; the copy of them has been submitted, and this is its number in the queue.
+
+        Whoever submits calls this, on whatever thread.
+        """
         number = next(_serial)
         _expected[number] = self
-        self.home.info.userdata1 = ffi.cast("void *", number)
-        libf.wgpuBufferMapAsync(self.raw._internal, lib.WGPUMapMode_Read, 0, self._nbytes, self.home.info[0])
+        info = ffi.new("WGPUBufferMapCallbackInfo *")
+        info.mode, info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
+        info.userdata1 = ffi.cast("void *", number)
+        libf.wgpuBufferMapAsync(self.raw._internal, lib.WGPUMapMode_Read, 0, self._nbytes, info[0])
+        self._submission = ffi.new("WGPUSubmissionIndex *", submission)
 
     def come(self, failure: str) -> None:
         """Take note that the bytes are there, or why not."""
         self._failure = failure
 
     def ready(self) -> bool:
-        """Say whether ``result`` need not wait."""
-        if self._failure is None:
+        """Say whether ``result`` need not wait; a copy that is only recorded is submitted, while the caller goes on."""
+        if self._failure is None and not self.home.closed:
+            if self._submission is None:
+                self.home.push(False)
             self.home.poll()
         return self._failure is not None or self.home.closed
 
@@ -57,6 +64,8 @@ class Landing:
         """Wait until the bytes have come, or failed to; not for work that was given to the GPU after them."""
         if self._failure is None:
             process.check()
+            if self._submission is None:
+                self.home.push(True)
             self.home.wait(self._submission, lambda: self._failure is not None)
         # Another thread that polls may have been given the callback, and be about to run it.
         deadline = time.monotonic() + CALLBACK_SECONDS
@@ -71,6 +80,12 @@ class Landing:
                 self._data = self.home.taken(self.raw, self._nbytes, self._failure, sure)
             self.home.give(self.raw)
         return self._data
+
+
+def give_up(landings: Iterable[Landing], error: BaseException) -> None:
+    """Say of bytes whose copy was not submitted why they will not come."""
+    for landing in landings:
+        landing.come(str(error) or type(error).__name__)
 
 
 @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
@@ -95,17 +110,20 @@ process.in_children(_expected.clear)
 class Readback:
     """Buffers for reads that are under way, kept by size and used again. ``closed`` tells that the device is gone.
 
-    ``alive`` gives a context that nobody else uses the device in, and raises on entry if it is lost.
+    ``alive`` gives a context that nobody else uses the device in, and raises on entry if it is lost. ``push`` submits the
+    copies that are recorded: at once, or while the caller goes on.
     """
 
     def __init__(
-        self, device: wgpu.GPUDevice, software: bool, alive: Callable[[bool], AbstractContextManager[None]]
+        self,
+        device: wgpu.GPUDevice,
+        software: bool,
+        alive: Callable[[bool], AbstractContextManager[None]],
+        push: Callable[[bool], None],
     ) -> None:
-        self._device, self.alive = device, alive
+        self._device, self.alive, self.push = device, alive, push
         self._awake = 0.0 if software else AWAKE  # a software adapter needs the CPU itself
         self.closed = False
-        self.info = ffi.new("WGPUBufferMapCallbackInfo *")  # one a device: another's lock does not guard it
-        self.info.mode, self.info.callback = lib.WGPUCallbackMode_AllowProcessEvents, _come
         self._free: dict[int, list[wgpu.GPUBuffer]] = {}
 
     @property
@@ -114,7 +132,7 @@ class Readback:
         return self._device.queue._internal
 
     def take(self, nbytes: int) -> Landing:
-        """Return a place for ``nbytes``; the caller submits the copy to it, and then calls ``begin``."""
+        """Return a place for ``nbytes``; whoever submits the copy to it then calls ``begin``."""
         size = max(SMALLEST, 1 << (nbytes - 1).bit_length())
         free = self._free.setdefault(size, [])
         usage = wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST

@@ -16,6 +16,7 @@ import wgpu
 from wgpu_nn.gpu import process
 from wgpu_nn.gpu.commands import Commands
 from wgpu_nn.gpu.native import ffi, lib, libf
+from wgpu_nn.gpu.readback import Landing, give_up
 from wgpu_nn.gpu.staging import Chunk
 
 AHEAD = 2  # submits that may wait on the thread: enough to keep it busy, few enough for memory to come back soon
@@ -31,6 +32,7 @@ class Submission:
     writes: list[Write] = field(default_factory=list[Write])
     sealed: list[Chunk] = field(default_factory=list[Chunk])
     held: list[object] = field(default_factory=list[object])
+    landings: list[Landing] = field(default_factory=list[Landing])  # what it copies bytes to
     failure: BaseException | None = None
 
     def submit(self, queue: wgpu.GPUQueue) -> int:
@@ -40,6 +42,8 @@ class Submission:
         buffer = ffi.new("WGPUCommandBuffer[1]", [self.commands.finish()])  # raises if the device is lost
         number = libf.wgpuQueueSubmitForIndex(queue._internal, 1, buffer)
         lib.wgpuCommandBufferRelease(buffer[0])
+        for landing in self.landings:
+            landing.begin(number)
         return number
 
 
@@ -96,6 +100,7 @@ def _work(queue: wgpu.GPUQueue, inbox: _Box, outbox: _Box) -> None:
             submission.submit(queue)
         except BaseException as error:  # whoever takes it back raises it
             submission.failure = error
+            give_up(submission.landings, error)
         outbox.put(submission)
         del submission  # what it holds is let go by those who take it back
 

@@ -34,7 +34,7 @@ from wgpu_nn.gpu.kernel import PARAMS_BYTES, Kernel
 from wgpu_nn.gpu.limits import beyond_binding
 from wgpu_nn.gpu.native import ffi, lib, libf
 from wgpu_nn.gpu.pool import Buffer, Segment, next_block
-from wgpu_nn.gpu.readback import Landing, Readback
+from wgpu_nn.gpu.readback import Landing, Readback, give_up
 from wgpu_nn.gpu.sender import Sender, Submission, Write
 from wgpu_nn.gpu.staging import LARGEST, Staging
 
@@ -70,9 +70,10 @@ class Stream:
         )
         self._groups: dict[tuple[object, ...], wgpu.GPUBindGroup] = {}
         self._staging = Staging(gpu.raw)
-        self._readback = Readback(gpu.raw, gpu.software, self._alive)
+        self._readback = Readback(gpu.raw, gpu.software, self._alive, self._push)
         self._sender = Sender(self._queue)
         self._writes: list[Write] = []  # what lands before the open batch
+        self._landings: list[Landing] = []  # what it copies bytes to
         self.lock: AbstractContextManager[object] = threading.RLock()
         self._first = next_block()  # blocks of lower numbers were there before the device was reset
         self._losses = losses()
@@ -151,7 +152,7 @@ class Stream:
             self._eager += 1
             if self._eager >= self.batch:
                 with device_errors("submit"):
-                    self._submit(later=self.observer is None)
+                    self._submit(later=True)
 
     def _open(self) -> list[Launch]:
         """Return the launches that the next one shares a pass with."""
@@ -238,7 +239,7 @@ class Stream:
                 self._transfer(c)
             self._held.append(replay)
             if submit:
-                self._submit(later=self.observer is None)
+                self._submit(later=True)
 
     def timed(self, launches: Sequence[Bound]) -> list[float]:
         """Run bound launches once, a pass each, and return the seconds that the GPU took for every one."""
@@ -279,42 +280,42 @@ class Stream:
             else:
                 self._settle(self._sender.drain())
 
-    def _submit(self, later: bool = False) -> int:
-        """Record the batch as commands and hand them to the queue; return their number there.
+    def _push(self, now: bool) -> None:
+        """Submit the reads that are recorded, with all before them: ``now``, or while the caller goes on."""
+        with self.lock, device_errors("submit"):
+            if now:
+                self.flush()
+            elif self._landings:
+                self._submit(later=True)
 
-        ``later`` they go there while the caller goes on, and the number is 0.
-        """
-        parts, slots, held, writes = self._parts, self._slots, self._held, self._writes
-        self._parts, self._slots, self._eager, self._pass, self._held, self._writes = [], 0, 0, None, [], []
-        if slots:
-            # Queue order makes one arena enough: this write lands after the previous submit and before this one.
+    def _submit(self, later: bool = False) -> None:
+        """Record the batch as commands and hand them to the queue; ``later``: while the caller goes on, unless observed."""
+        parts, slots, held, writes, landings = self._parts, self._slots, self._held, self._writes, self._landings
+        self._parts, self._slots, self._eager, self._pass = [], 0, 0, None
+        self._held, self._writes, self._landings = [], [], []
+        if slots:  # queue order makes one arena enough: this write lands after the last submit and before this one
             writes.append((self._arena, 0, bytes(memoryview(self._params)[: slots * self._step])))
-        submission = Submission(Commands(self._device, self.observer), writes, self._staging.seal(), held)
-        launches = 0
-        for part in parts:
-            if isinstance(part, list):
-                submission.commands.launch(part)
-                launches += len(part)
-            else:
-                submission.commands.copy(part)
-        return self._send(submission, launches, later)
+        try:
+            submission = Submission(Commands(self._device, self.observer), writes, self._staging.seal(), held, landings)
+            self._send(submission, submission.commands.record(parts), later)
+        except BaseException as error:
+            give_up(landings, error)
+            raise
 
-    def _send(self, submission: Submission, launches: int, later: bool = False) -> int:
-        number = 0
-        if later:
+    def _send(self, submission: Submission, launches: int, later: bool = False) -> None:
+        if later and self.observer is None:
             self._settle(self._sender.room())
             self._sender.later(submission)
         else:
             self._settle(self._sender.drain())
             try:
-                number = submission.submit(self._queue)
+                submission.submit(self._queue)
             finally:
                 self._staging.recycle(submission.sealed)
         self._gpu.counts.submits += 1
         self._gpu.counts.launches += launches
         if self.observer is not None:
             self.observer.submitted()
-        return number
 
     def _settle(self, submitted: Sequence[Submission]) -> None:
         """Take back memory of what the sender has done with, and raise what went wrong."""
@@ -358,13 +359,15 @@ class Stream:
         return out
 
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
-        """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` as they are after all recorded launches."""
+        """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` after what is recorded; the next submit does it."""
         with self.lock, device_errors("read"):
             self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
-            landing.begin(self._submit())
+            self._landings.append(landing)
             self._gpu.counts.reads += 1
+            if len(self._parts) >= MOST_PARTS:
+                self._submit(later=True)
             return landing
 
     def sync(self) -> None:
