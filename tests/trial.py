@@ -15,6 +15,7 @@ from wgpu_nn.data import DataLoader
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.train import EpochRecord, Learner, Result, Session, read_log
 from wgpu_nn.train.feed import Given
+from wgpu_nn.train.window import Steps
 
 
 @dataclass
@@ -49,14 +50,15 @@ class Trial:
         """Fit the learner, with what shall happen at steps."""
         take, count = Session.take, 0
 
-        def hooked(session: Session, given: Given, items: int, last: bool) -> None:
+        def hooked(session: Session, given: Given, items: int, last: bool) -> Steps:
             nonlocal count
             count += 1
             if count == 1:
                 self.sessions.append(session)
             self.before(session, count)
-            take(session, given, items, last)
+            steps = take(session, given, items, last)
             self.after(session, count)
+            return steps
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Session, "take", hooked)

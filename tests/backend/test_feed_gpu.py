@@ -59,6 +59,7 @@ def make(gpu_device: Device, tmp_path: Path) -> Callable[..., Trial]:
 def rare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets reads depend on the number of steps alone."""
     monkeypatch.setattr(window, "READ_SECONDS", 1e9)
+    monkeypatch.setattr(window, "FIRST_STEPS", window.READ_STEPS)
 
 
 def nbytes(trial: Trial) -> tuple[int, int]:
@@ -127,13 +128,14 @@ def test_steps_share_a_submit_and_upload_read_and_bind_nothing(
     trial = make(16 * 90, device=Device.of(Wgpu(Gpu(gpu_device.gpu.adapter))))
     counts = trial.learner.device.gpu.counts
     seen: list[Counts] = []
-    trial.after = lambda session, number: seen.append(counts.copy())
+    trial.before = lambda session, number: seen.append(counts.copy())
     trial.fit(1)
     captured = trial.session.update
     assert isinstance(captured, Captured)
     steady = Counts(launches=TOGETHER * captured.steps[0].step.launches, submits=1)
-    assert [after.since(before) for before, after in pairwise(seen[4::TOGETHER])] == [steady] * 21
+    assert [after.since(before) for before, after in pairwise(seen[5::TOGETHER])] == [steady] * 21
     assert seen[1].reads - seen[0].reads == 2  # the first step was asked about: loss and accuracy
+    assert seen[-1].reads == seen[1].reads
     trial.learner.device.gpu.destroy()
 
 

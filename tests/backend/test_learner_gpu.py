@@ -92,10 +92,11 @@ def test_in_steady_state_a_step_allocates_nothing_and_compiles_nothing(
 
 def test_the_loop_reads_the_device_rarely(make: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(window, "READ_SECONDS", 1e9)
+    monkeypatch.setattr(window, "FIRST_STEPS", window.READ_STEPS)
     trial = make(256)
     counts = trial.learner.device.gpu.counts
     reads: list[int] = []
-    trial.after = lambda _, number: reads.append(counts.reads)
+    trial.before = lambda _, number: reads.append(counts.reads)
     trial.fit(1)
     assert reads[0] == reads[1] - 2 == reads[-1] - 2  # after the first step: loss and accuracy
 

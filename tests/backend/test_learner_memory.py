@@ -113,7 +113,7 @@ def test_what_is_shown_of_launches_is_that_of_whole_steps(
     gpu_device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("wgpu_nn.train.window.READ_SECONDS", 0.0)  # each step is asked for, and shown when it comes
-    monkeypatch.setattr("wgpu_nn.train.session.READ_SECONDS", 0.0)
+    monkeypatch.setattr("wgpu_nn.train.session.SHOW_SECONDS", 0.0)
     seen: list[Snapshot] = []
 
     class Watching(Silent):

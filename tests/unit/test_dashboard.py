@@ -69,6 +69,26 @@ def test_the_dashboard_has_progress_values_best_curves_rate_memory_and_launches(
     assert "2.0000 to 0.6000" in drawn and "█" in drawn and "Ctrl-C saves and stops" in drawn
 
 
+def test_a_line_for_each_epoch_stays_also_where_epochs_are_shorter_than_a_drawing_pays():
+    console = pytest.importorskip("rich.console")
+    from wgpu_nn.train.dashboard import Dashboard
+
+    screen = console.Console(file=io.StringIO(), force_terminal=True, width=90)
+    drawn: list[int] = []
+    made = Dashboard(io.StringIO(), screen)
+    made.begin({})
+    for epoch in range(1, 101):
+        made.epoch(record(epoch, 1.0 / epoch))
+        drawn.append(screen.file.getvalue().count("train"))
+        if epoch == 50:
+            made.note("half of it")
+    made.end()
+    text = screen.file.getvalue()
+    places = [text.index(f"epoch {epoch:>3}") for epoch in range(1, 101)]
+    assert places == sorted(places) and places[49] < text.index("half of it") < places[50]
+    assert drawn[0] == 1 and drawn[49] < 50  # the first one at once, and others wait
+
+
 def test_a_curve_of_many_steps_takes_bounded_memory():
     pytest.importorskip("rich")
     from wgpu_nn.train import dashboard

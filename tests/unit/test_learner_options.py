@@ -286,6 +286,12 @@ def test_tensorboard_without_its_package_names_the_extra(monkeypatch: pytest.Mon
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets runs look for keys before every step, however short steps are."""
+    monkeypatch.setattr("wgpu_nn.train.session.LOOK_SECONDS", 0.0)
+
+
 class Typing(Silent):
     """Shows nothing, and presses a key before a step; ``asked`` counts how often keys were looked for."""
 
@@ -297,6 +303,7 @@ class Typing(Silent):
         return self.keys.get(self.asked, "")
 
 
+@pytest.mark.usefixtures("attentive")
 def test_q_saves_and_stops_and_s_skips_to_the_end_of_the_epoch(tmp_path: Path):
     stopped = learner().fit(loader(22, 5), epochs=2, run=tmp_path, show=Typing({3: "q"}))
     assert stopped.interrupted and stopped.step == 2 and stopped.checkpoint == tmp_path / "checkpoint-2"
@@ -304,6 +311,7 @@ def test_q_saves_and_stops_and_s_skips_to_the_end_of_the_epoch(tmp_path: Path):
     assert [record.step for record in skipped.history] == [2, 7] and not skipped.interrupted
 
 
+@pytest.mark.usefixtures("attentive")
 def test_p_waits_for_p_or_q():
     typing = Typing({2: "p", 5: "p"})
     assert learner().fit(loader(22, 5), show=typing).step == 5

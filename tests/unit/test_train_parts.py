@@ -20,7 +20,7 @@ from wgpu_nn.nn import DropoutConfig, Linear, LinearConfig
 from wgpu_nn.record import load_module, save_module
 from wgpu_nn.train import EpochRecord, Lines, Snapshot, progress, read_log, window
 from wgpu_nn.train.log import Log
-from wgpu_nn.train.window import StepValue, Sums, Window
+from wgpu_nn.train.window import Steps, Sums, Window
 
 
 def layer(device: Device, width: int = 10) -> Linear:
@@ -85,6 +85,7 @@ class Slow:
 def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
     """Lets all reads of the CPU come late; they are listed in order, losses and counts by turns."""
     monkeypatch.setattr(window, "READ_SECONDS", 1e9)
+    monkeypatch.setattr(window, "LOOK_SECONDS", 0.0)
     open_reads: list[Slow] = []
 
     def later(self: object, handle: np.ndarray) -> Slow:
@@ -95,40 +96,76 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
     return open_reads
 
 
-def put(made: Window, i: int) -> list[StepValue]:
-    """Put down step ``i``, and return what comes of the steps before."""
+def put(made: Window, i: int) -> list[float]:
+    """Put down step ``i``, and return the numbers of the steps before that come."""
     device = Device("numpy")
     made.put({"loss": tensor(0.5 * i, device), "other": tensor(float(i), device)})
-    made.note(7, 0.1)
-    return made.turn()
+    return numbers(made.note(7, 0.1))
 
 
-def steps(*numbers: int) -> list[StepValue]:
-    return [StepValue({"loss": 0.5 * i, "other": i}, 7, 0.1) for i in numbers]
+def numbers(steps: Steps) -> list[float]:
+    """Return the numbers of steps, whose values must be theirs."""
+    found = list(steps.values.get("other", ()))
+    assert list(steps.values.get("loss", ())) == [0.5 * i for i in found]
+    assert list(steps.items) == [7] * len(found) and list(steps.rates) == [0.1] * len(found)
+    return found
 
 
 def test_a_window_gives_back_what_was_put_in_when_it_has_come(slow: list[Slow]):
     made = Window(Device("numpy"), room=3)
-    assert made.read() == []
+    assert numbers(made.read()) == []
     made.clear()
     assert put(made, 0) == [] and len(slow) == 2  # the first step is asked for at once
     assert put(made, 1) == [] and len(slow) == 2 and made.unread == 2
     for read in slow:
         read.here = True
-    assert put(made, 2) == steps(0) and len(slow) == 2 and made.unread == 2
+    assert put(made, 2) == [0] and len(slow) == 2 and made.unread == 2
     assert put(made, 3) == [] and len(slow) == 4  # no room left: asked for the three
     assert put(made, 4) == [] and put(made, 5) == []
     assert not any(read.waited for read in slow)
-    assert made.read() == steps(1, 2, 3, 4, 5) and made.unread == 0 and made.read() == []
+    assert numbers(made.read()) == [1, 2, 3, 4, 5] and made.unread == 0 and numbers(made.read()) == []
 
 
 def test_a_window_without_room_waits_for_the_read_before(slow: list[Slow]):
     made = Window(Device("numpy"), room=2)
     for i in (0, 1):
         assert put(made, i) == []
-    assert put(made, 2) == steps(0) and slow[0].waited
+    assert put(made, 2) == [0] and slow[0].waited
     assert put(made, 3) == [] and made.unread == 3
-    assert put(made, 4) == steps(1, 2) and len(slow) == 6
+    assert put(made, 4) == [1, 2] and len(slow) == 6
+
+
+def test_a_slow_device_is_asked_often_enough_to_answer_within_a_second(monkeypatch: pytest.MonkeyPatch):
+    """Whoever presses Ctrl-C waits for what is under way."""
+    device, clock = Device("numpy"), [0.0]
+    done: list[float] = []  # when the device is done with a step: each takes a tenth of a second
+
+    class InTime(Slow):
+        def __init__(self, array: np.ndarray) -> None:
+            super().__init__(array)
+            self.at = done[-1]
+
+        def ready(self) -> bool:
+            return clock[0] >= self.at
+
+        def result(self) -> np.ndarray:
+            clock[0] = max(clock[0], self.at)
+            return self.array
+
+    def later(self: object, handle: np.ndarray) -> Slow:
+        return InTime(handle.copy())
+
+    monkeypatch.setattr(Numpy, "download_later", later)
+    monkeypatch.setattr(window.time, "perf_counter", lambda: clock[0])
+    made, behind, came = Window(device), list[float](), list[float]()
+    for i in range(200):
+        done.append(max(clock[0], done[-1] if done else 0.0) + 0.1)
+        made.put({"loss": tensor(float(i), device)})
+        came += made.note(1).losses
+        behind.append(done[-1] - clock[0])
+        clock[0] += 1e-4  # of the host
+    assert came == list(range(len(came))) and len(came) > 180
+    assert max(behind) < 1.7 and max(behind[30:]) <= 1.1
 
 
 def test_a_cleared_window_forgets_what_is_under_way(slow: list[Slow]):
@@ -137,7 +174,7 @@ def test_a_cleared_window_forgets_what_is_under_way(slow: list[Slow]):
         put(made, i)
     made.clear()
     assert made.unread == 0 and put(made, 9) == []
-    assert made.read() == steps(9)
+    assert numbers(made.read()) == [9]
 
 
 def test_means_over_nothing_are_nan():

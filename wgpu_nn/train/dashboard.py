@@ -22,19 +22,24 @@ from wgpu_nn.train.progress import Snapshot, place
 POINTS = 2048  # of the curve of step losses; when it is full, neighbours are averaged
 WIDTH = 100  # columns at most
 CURVES = 3  # metrics with a curve, the loss included
-IDLE = 50  # times as long as a drawing takes nothing is drawn: it costs 2% at most, on a slow machine too
+IDLE = 100  # times as long as a drawing takes nothing is drawn: it costs 1% at most, on a slow machine too
 HELP = "q save and stop   s skip to the end of the epoch   p pause"
 DIM, TRAIN, VALID, GOOD = "bright_black", "cyan", "magenta", "green"
 
 
 class Dashboard:
-    """A panel that is redrawn at updates, below a line for each epoch that stays. Importing this needs rich."""
+    """A panel that is redrawn at updates, below a line for each epoch that stays; of short epochs, several at once.
+
+    Importing this needs rich.
+    """
 
     def __init__(self, stream: IO[str], console: Console | None = None) -> None:
         self._console = Console(file=stream, highlight=False) if console is None else console
         self._live: Live | None = None
         self._keys = Keys()
         self._records: list[EpochRecord] = []
+        self._rows: list[Text] = []  # lines that wait for the next drawing
+        self._now: Snapshot | None = None
         self._losses: list[float] = []
         self._per_point = 1  # steps that a point of the curve stands for
         self._waiting: list[float] = []
@@ -56,17 +61,19 @@ class Dashboard:
             if len(self._losses) >= POINTS:
                 self._losses = binned(self._losses, POINTS // 2)
                 self._per_point *= 2
-        if self._live is not None and (begun := time.perf_counter()) >= self._next:
-            self._live.update(self.panel(now), refresh=True)
-            done = time.perf_counter()
-            self._next = done + IDLE * (done - begun)
+        first, self._now = self._now is None, now
+        if first or time.perf_counter() >= self._next:
+            self._draw()
 
     def epoch(self, record: EpochRecord) -> None:
         self._records.append(record)
-        self._console.print(_row(record))
+        self._rows.append(_row(record))
+        if time.perf_counter() >= self._next:
+            self._draw()
 
     def note(self, text: str) -> None:
-        self._console.print(Text(text, style="yellow"))
+        self._rows.append(Text(text, style="yellow"))
+        self._draw()
 
     def pressed(self) -> str:
         return self._keys.read().lower()
@@ -74,8 +81,20 @@ class Dashboard:
     def end(self) -> None:
         self._keys.close()
         if self._live is not None:
+            self._draw()
             self._live.stop()
             self._live = None
+
+    def _draw(self) -> None:
+        """Draw the panel, print what waits above it, and say when to draw again."""
+        begun = time.perf_counter()
+        rows, self._rows = self._rows, []
+        if self._live is not None and self._now is not None:
+            self._live.update(self.panel(self._now), refresh=not rows)
+        if rows:  # what is printed brings the panel along
+            self._console.print(*rows, sep="\n")
+        done = time.perf_counter()
+        self._next = done + IDLE * (done - begun)
 
     # --- what is drawn -----------------------------------------------------------------------------------------------
     def panel(self, now: Snapshot) -> Panel:

@@ -76,12 +76,9 @@ class Evaluation:
         self._ledger.clear()
         with closing(self._feed.epoch(0)) as batches:
             for done, (given, items) in enumerate(batches, start=1):
-                self._ledger.note(self._step(given), items)
-                for value in self._ledger.window.turn():
-                    sums.add(value)
+                sums.add(self._ledger.note(self._step(given), items))
                 each(done)
-        for value in self._ledger.read():
-            sums.add(value)
+        sums.add(self._ledger.read())
         metrics, details = self._ledger.totals.measure()
         return sums.means() | metrics, details
 

@@ -90,8 +90,8 @@ class Kept:
         places = self._loader.order(epoch).astype(np.int32)  # as GPUs have it
         size = self._loader.batch_size
         for k in range(start_batch, len(self._loader)):
-            some = places[k * size : (k + 1) * size]
-            yield cast(Given, (some,)), len(some)
+            some: Any = (places[k * size : (k + 1) * size],)
+            yield some, len(some[0])
 
     def batch(self, given: Given) -> Batch:
         (places,) = cast(tuple[Any], given)

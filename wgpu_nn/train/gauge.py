@@ -12,26 +12,22 @@ class Gauge:
     def __init__(self, device: Device) -> None:
         root = device.root
         self._gpu = root.gpu if isinstance(root, Wgpu) else None
-        self._before = self._steps = 0
+        self._before = self._first = 0
         self._last: int | None = None
 
-    def start(self) -> None:
-        """Begin to count."""
-        self._before, self._steps, self._last = self._recorded(), 0, None
-
-    def count(self) -> None:
-        """Note a step."""
-        self._steps += 1
+    def start(self, step: int) -> None:
+        """Begin to count, after ``step`` steps."""
+        self._before, self._first, self._last = self._recorded(), step, None
 
     def stop(self) -> None:
         """Leave out what is launched from now on, which belongs to no step."""
         self._last = self._recorded()
 
-    def launches(self) -> float | None:
-        """Return the mean number of launches of a step."""
-        if self._gpu is None or not self._steps:
+    def launches(self, step: int) -> float | None:
+        """Return the mean number of launches of a step, after ``step`` steps."""
+        if self._gpu is None or step == self._first:
             return None
-        return ((self._recorded() if self._last is None else self._last) - self._before) / self._steps
+        return ((self._recorded() if self._last is None else self._last) - self._before) / (step - self._first)
 
     def nbytes(self) -> int | None:
         """Return the bytes of GPU memory that tensors and captured steps hold."""

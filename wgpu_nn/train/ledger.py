@@ -9,7 +9,7 @@ from wgpu_nn.metrics import Metric
 from wgpu_nn.tensor import Cell, Device
 from wgpu_nn.train.step import Output
 from wgpu_nn.train.totals import Statistics, Totals
-from wgpu_nn.train.window import StepValue, Window
+from wgpu_nn.train.window import Steps, Window
 
 
 class Ledger:
@@ -27,20 +27,16 @@ class Ledger:
         self.window.put({"loss": out.loss.reshape([]), **{k: t.reshape([]) for k, t in out.values.items()}})
         return self.totals.add(out.outputs, out.targets)
 
-    def note(self, found: Statistics, items: int, lr: float = math.nan) -> None:
-        """Say what the step returned and how many items it had; ``turn`` or ``read`` must follow."""
+    def note(self, found: Statistics, items: int, lr: float = math.nan) -> Steps:
+        """Say what the step returned and how many items it had; return the steps whose numbers have come, see Window."""
+        window, asked = self.window, self.window.asked
         self.totals.keep(found)
-        self.window.note(items, lr)
-
-    def turn(self) -> list[StepValue]:
-        """Return the steps whose numbers have come, and ask for the next ones when it is time to; see Window."""
-        asked = self.window.asked
-        values = self.window.turn()
-        if self.window.asked != asked:
+        steps = window.note(items, lr)
+        if window.asked != asked:
             self.totals.ask()
-        return values
+        return steps
 
-    def read(self) -> list[StepValue]:
+    def read(self) -> Steps:
         """Return all steps that were not returned yet; waits for the device."""
         return self.window.read()
 

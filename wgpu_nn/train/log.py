@@ -48,6 +48,8 @@ class Log:
             write_atomic(self.path, "".join(_text(line) + "\n" for line in kept).encode())
 
 
+_encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one for each line
+
 # JSON has no numbers for these.
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -63,9 +65,9 @@ def plain(value: object) -> Any:
 
 def _text(line: Line) -> str:
     try:
-        return json.dumps(line, allow_nan=False)
+        return _encode(line)
     except ValueError:  # rare, and a look at each number would take longer than writing the line
-        return json.dumps(plain(line), allow_nan=False)
+        return _encode(plain(line))
 
 
 def _numbers(value: object) -> Any:

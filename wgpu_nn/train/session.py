@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wgpu_nn.errors import TrainingError
+from wgpu_nn.train.callbacks import Callback
 from wgpu_nn.train.checkpoint import Parts, Position
 from wgpu_nn.train.evaluation import Details, Evaluation, Resting, together
 from wgpu_nn.train.feed import KEPT_BYTES, Feed, Given, Loader, feed, items_in, length
@@ -25,7 +26,10 @@ from wgpu_nn.train.progress import Progress, Snapshot
 from wgpu_nn.train.settings import Settings
 from wgpu_nn.train.step import Accumulator, device_of
 from wgpu_nn.train.totals import Statistics
-from wgpu_nn.train.window import READ_SECONDS, Pace, StepValue, Sums
+from wgpu_nn.train.window import Pace, Steps, Sums
+
+SHOW_SECONDS = 0.1  # between pictures of where the run is; who draws may well draw less often
+LOOK_SECONDS = 0.01  # between looks at keys and at what is being written
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,9 @@ class Session:
         self._skip = False
         self._rest = 0.0  # seconds that the last epoch took beside its training
         self._fresh: list[float] = []  # losses that were read since they were shown
+        self._show_at = self._look_at = -math.inf
+        # Most callbacks wait for epochs, and a line for each step is a microsecond of it.
+        self._listening = [c for c in settings.callbacks if getattr(type(c), "on_step", None) is not Callback.on_step]
         self._ledger, self._pace, self._gauge = Ledger(settings.summed, below), Pace(), Gauge(below)
         config = None if place is None else place.config
         rng, totals = self.device.rng, self._ledger.totals
@@ -164,7 +171,7 @@ class Session:
                 self._train_epoch()
                 self._end_epoch()
         except Stopped:
-            self._read(wait=True)
+            self._book(self._ledger.read())
             self._journal.save(self.at, self.best)
             return True
         return False
@@ -186,24 +193,30 @@ class Session:
         self._set_rate(self.settings.rates.of_epoch(at.history))
         self._skip = False
         self._pace.start()
-        self._gauge.start()
+        self._gauge.start(at.step)
         with closing(self.train_feed.epoch(at.epoch, at.batch)) as batches:
             for (given, items), last in with_last(batches):
                 self._attend()
                 if self._skip:
                     break
-                self.take(given, items, last)
-                if self._read(wait=False):
-                    self._show.update(self._snapshot())
-                    self._fresh = []
-                self._save_now_and_then(last)
-        self._read(wait=True)
+                if steps := self.take(given, items, last):
+                    self._book(steps)
+                    self._show_now_and_then()
+                if self._journal.due(at.step) and self._whole() and not last:
+                    self._book(self._ledger.read())
+                    self._journal.save(at, self.best)
+        self._book(self._ledger.read())
+        self._show_now_and_then()
         self._attend()
 
-    def take(self, given: Given, items: int, last: bool) -> None:
-        """Train on one batch, perhaps the ``last`` of the epoch: a step of the optimizer, or a part of one."""
+    def take(self, given: Given, items: int, last: bool) -> Steps:
+        """Train on one batch, perhaps the ``last`` of the epoch: a step of the optimizer, or a part of one.
+
+        Returns the steps whose numbers have come by then.
+        """
         at, gathered = self.at, self._gathered
-        self._set_rate(self.settings.rates.of_step(self.optimizer.steps))
+        if self.settings.rates.schedule is not None:
+            self._set_rate(self.settings.rates.of_step(self.optimizer.steps))
         if gathered is not None and gathered.batches + 1 < self.settings.accumulate and not last:
             found = self._gather(given)
             gathered.batches += 1
@@ -211,10 +224,9 @@ class Session:
             found = self.update(given)
             if gathered is not None:
                 gathered.batches = 0
-        self._ledger.note(found, items, self.optimizer.lr)
-        self._gauge.count()
         at.step += 1
         at.batch += 1
+        return self._ledger.note(found, items, self.optimizer.lr)
 
     def _set_rate(self, rate: float | None) -> None:
         if rate is not None:
@@ -225,13 +237,16 @@ class Session:
         return self._gathered is None or self._gathered.batches == 0
 
     def _attend(self) -> None:
-        """Do what callbacks, keys and Ctrl-C ask for."""
-        if self._whole():
-            self._press()
-            if self._stop:
-                raise Stopped
-            self._interrupt.check()
-            self._journal.turn()
+        """Do what callbacks, keys and Ctrl-C ask for, and let writing go on."""
+        now = time.perf_counter()
+        if not (self._stop or self._interrupt.asked or now >= self._look_at) or not self._whole():
+            return  # nearly always
+        self._look_at = now + LOOK_SECONDS
+        self._press()
+        self._journal.turn()
+        if self._stop:
+            raise Stopped
+        self._interrupt.check()
 
     def _press(self) -> None:
         """Do what keys ask for: q saves and stops, s skips to the end of the epoch, p pauses until it is pressed again."""
@@ -245,11 +260,6 @@ class Session:
                 while not self._interrupt.asked and "p" not in (keys := self._show.pressed()):
                     self._interrupt.asked |= "q" in keys
                     time.sleep(0.05)
-
-    def _save_now_and_then(self, last: bool) -> None:
-        if self._journal.due(self.at.step) and self._whole() and not last:
-            self._read(wait=True)
-            self._journal.save(self.at, self.best)
 
     def _end_epoch(self) -> None:
         """Evaluate, write the epoch down, and save."""
@@ -269,7 +279,7 @@ class Session:
             lr=self.optimizer.lr,
             seconds=at.seconds + self._rest,
             items_per_s=at.sums.items / at.seconds if at.seconds else 0.0,
-            launches_per_step=self._gauge.launches(),
+            launches_per_step=self._gauge.launches(at.step),
             gpu_bytes=self._gauge.nbytes(),
         )
         at.history.append(record)
@@ -284,14 +294,12 @@ class Session:
     def _evaluate(self) -> tuple[dict[str, float], Details]:
         if self._evaluation is None or self.valid is None:
             return {}, {}
-        batches, shown = length(self.valid), -math.inf
+        batches = length(self.valid)
+        self._show_at = -math.inf  # that it begins is shown at once
 
         def each(done: int) -> None:
-            nonlocal shown
             self._attend()
-            if time.perf_counter() - shown >= READ_SECONDS:
-                self._show.update(self._snapshot(testing=done / batches if batches else 0.0))
-                shown = time.perf_counter()
+            self._show_now_and_then(testing=done / batches if batches else 0.0)
 
         found, details = self._evaluation.run(each)
         if not math.isfinite(found["loss"]):
@@ -299,29 +307,32 @@ class Session:
         return found, details
 
     # --- what was measured -------------------------------------------------------------------------------------------
-    def _read(self, wait: bool) -> bool:
-        """Check the steps whose numbers have come, or all if it may ``wait``; add them up and write them down.
-
-        Says whether there were any.
-        """
+    def _book(self, steps: Steps) -> None:
+        """Add up the numbers of steps, write them down, and check that they are numbers."""
+        if not steps:
+            return
         at = self.at
-        values = self._ledger.read() if wait else self._ledger.turn()
-        if not values and not wait:  # nearly always
-            return False
-        first = at.step - self._ledger.window.unread - len(values) + 1
-        good = next((i for i, value in enumerate(values) if not math.isfinite(value.loss)), len(values))
-        for value in values[:good]:
-            at.sums.add(value)
-            self._fresh.append(value.loss)
-        at.seconds += self._pace.count(sum(value.items for value in values))
-        lines = [_line(at, first + i, value) for i, value in enumerate(values[:good])]
-        self._journal.lines(lines)
-        if good < len(values):
-            raise TrainingError(self._diverged(f"the loss is {values[good].loss}", first + good))
-        if lines:
-            for callback in self.settings.callbacks:
-                callback.on_step(self, lines)
-        return bool(values)
+        first = at.step - self._ledger.window.unread - len(steps) + 1
+        at.seconds += self._pace.count(sum(steps.items))
+        good = next((i for i, loss in enumerate(steps.losses) if not math.isfinite(loss)), len(steps))
+        fine = steps.first(good)
+        at.sums.add(fine)
+        self._fresh += fine.losses
+        if self._listening or self.folder is not None:
+            lines = _lines(at, first, fine)
+            self._journal.lines(lines)
+        else:
+            lines = []
+        if good < len(steps):
+            raise TrainingError(self._diverged(f"the loss is {steps.losses[good]}", first + good))
+        for callback in self._listening:
+            callback.on_step(self, lines)
+
+    def _show_now_and_then(self, testing: float | None = None) -> None:
+        if (now := time.perf_counter()) >= self._show_at:
+            self._show_at = now + SHOW_SECONDS
+            self._show.update(self._snapshot(testing))
+            self._fresh = []
 
     def _diverged(self, what: str, step: int) -> str:
         kept = self._journal.latest()
@@ -345,7 +356,7 @@ class Session:
             seconds_left=None if to_do is None or not pace else to_do / pace + (self.epochs - at.epoch) * self._rest,
             testing=testing,
             lr=self.optimizer.lr,
-            launches_per_step=self._gauge.launches(),
+            launches_per_step=self._gauge.launches(at.step),
             gpu_bytes=self._gauge.nbytes(),
             losses=self._fresh,
         )
@@ -367,14 +378,18 @@ T = TypeVar("T")
 
 def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
     """Yield each item with whether it is the last one; reads one ahead."""
-    before: list[T] = []
-    for item in items:
-        if before:
-            yield before.pop(), False
-        before.append(item)
-    if before:
-        yield before.pop(), True
+    ahead = iter(items)
+    for before in ahead:
+        for item in ahead:
+            yield before, False
+            before = item
+        yield before, True
 
 
-def _line(at: Position, step: int, value: StepValue) -> dict[str, Any]:
-    return {"kind": "step", "epoch": at.epoch + 1, "step": step, **value.values, "lr": value.lr}
+def _lines(at: Position, first: int, steps: Steps) -> list[dict[str, Any]]:
+    """Return the log's lines of steps, from number ``first``."""
+    rows = [dict(zip(steps.values, row)) for row in zip(*steps.values.values())]
+    return [
+        {"kind": "step", "epoch": at.epoch + 1, "step": step, **values, "lr": lr}
+        for step, (values, lr) in enumerate(zip(rows, steps.rates), start=first)
+    ]
