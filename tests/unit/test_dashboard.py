@@ -89,6 +89,22 @@ def test_a_line_for_each_epoch_stays_also_where_epochs_are_shorter_than_a_drawin
     assert drawn[0] == 1 and drawn[49] < 50  # the first one at once, and others wait
 
 
+def test_below_the_lines_of_epochs_is_the_panel_as_it_is_now(monkeypatch: pytest.MonkeyPatch):
+    console = pytest.importorskip("rich.console")
+    from wgpu_nn.train import dashboard
+
+    monkeypatch.setattr(dashboard, "IDLE", 0)
+    screen = console.Console(file=io.StringIO(), force_terminal=True, width=90)
+    made = dashboard.Dashboard(io.StringIO(), screen)
+    made.begin({})
+    for epoch in (1, 2, 3):
+        made.update(Snapshot(epoch, 10, 45, 141))
+        made.epoch(record(epoch, 0.5))
+    text = screen.file.getvalue()
+    made.end()
+    assert text.rindex("3/10") > text.index("epoch   3") and text.rindex("2/10") < text.rindex("3/10")
+
+
 def test_a_curve_of_many_steps_takes_bounded_memory():
     pytest.importorskip("rich")
     from wgpu_nn.train import dashboard

@@ -89,10 +89,11 @@ class Dashboard:
         """Draw the panel, print what waits above it, and say when to draw again."""
         begun = time.perf_counter()
         rows, self._rows = self._rows, []
-        if self._live is not None and self._now is not None:
-            self._live.update(self.panel(self._now), refresh=not rows)
-        if rows:  # what is printed brings the panel along
-            self._console.print(*rows, sep="\n")
+        with self._console:  # which writes at the end, at once: what is printed brings the panel from before along
+            if rows:
+                self._console.print(*rows, sep="\n")
+            if self._live is not None and self._now is not None:
+                self._live.update(self.panel(self._now), refresh=True)
         done = time.perf_counter()
         self._next = done + IDLE * (done - begun)
 
