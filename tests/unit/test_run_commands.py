@@ -7,13 +7,14 @@ import io
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from tests.small_data import SPECIES, write_flowers, write_images, write_line
 from wgpu_nn.cli.main import main
+from wgpu_nn.errors import RecordError
 from wgpu_nn.runs import Facts, SavedRun
 from wgpu_nn.runs.facts import statistics
 from wgpu_nn.runs.parts import OwnPart
@@ -261,6 +262,18 @@ def test_a_folder_that_is_no_run_is_refused(command: str, tmp_path: Path, capsys
     more = ["x.csv"] if command == "predict" else []
     assert main([command, str(tmp_path), *more]) == 1
     assert "expected config.json of wgpu-nn train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [{"inputs": [10**9]}, {"outputs": 10**12}, {"inputs": [2**16, 2**16]}])
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_sizes_that_the_saved_model_cannot_have_are_refused_at_once(
+    which: Literal["last", "best"], damage: dict[str, Any], tmp_path: Path
+) -> None:
+    run = flowers(tmp_path, "--epochs", "1")
+    facts = run / "data.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | damage))
+    with pytest.raises(RecordError, match=r"numbers or more, got .* are config\.json and data\.json whole\?"):
+        SavedRun.open(run).learner(which)
 
 
 def test_predictions_go_to_files_of_known_formats_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import importlib
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -61,6 +62,10 @@ class CnnPart(Kind):
             )
         return ModelConfig(facts.outputs, self.hidden_size, dropout=self.dropout).init(device)
 
+    def least(self, facts: Facts) -> int:
+        """Return how many numbers such a model has at least; 0 if only making it tells."""
+        return self.hidden_size * facts.outputs
+
 
 class MlpPart(Kind):
     """A multilayer perceptron, for tables; of other items it sees the numbers alone."""
@@ -72,6 +77,10 @@ class MlpPart(Kind):
     def init(self, facts: Facts, device: Device) -> Module:
         """Return the model for data of these ``facts``."""
         return MlpConfig(facts.size, facts.outputs, hidden=self.hidden, dropout=self.dropout).init(device)
+
+    def least(self, facts: Facts) -> int:
+        """Return how many numbers such a model has at least; 0 if only making it tells."""
+        return sum(a * b for a, b in itertools.pairwise((facts.size, *self.hidden, facts.outputs)))
 
 
 class _Builder(Protocol):
@@ -103,6 +112,10 @@ class OwnPart(Kind):
         if not isinstance(model, Module):
             raise ConfigError(f"model.name: expected {name}.init to return a Module, got {type(model).__name__}")
         return model
+
+    def least(self, facts: Facts) -> int:
+        """Return how many numbers such a model has at least; 0 if only making it tells."""
+        return 0
 
 
 ModelPart: TypeAlias = Annotated[CnnPart | MlpPart | OwnPart, Field(discriminator="kind")]

@@ -78,12 +78,13 @@ class SavedRun:
     def learner(self, which: Which) -> Learner:
         """Return a Learner with one of the run's models."""
         path = self.checkpoint(which)
-        try:
-            learner = learner_of(self.config.with_schedule(None), self.facts, Device(self.config.device))
-        except MemoryError as error:  # of sizes that damage made
+        needed = 0 if self.config.model is None else self.config.model.least(self.facts)
+        found = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+        if needed > found:  # sizes that damage made: to make such a model may take minutes, or all memory
             raise RecordError(
-                f"{self.folder}: expected a model that memory holds, got {error}; is {FACTS} whole?"
-            ) from error
+                f"{path}: expected a model of {needed:,} numbers or more, got {found:,} bytes; are {CONFIG} and {FACTS} whole?"
+            )
+        learner = learner_of(self.config.with_schedule(None), self.facts, Device(self.config.device))
         if path.is_file():
             load_module(learner.model, path)
         else:
