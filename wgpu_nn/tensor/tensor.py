@@ -102,7 +102,10 @@ class Tensor(Selections):
         return self.device.backend.download(self._handle)
 
     def numpy_later(self) -> Pending:
-        """Begin to read the elements as they are now; ``result()`` is the array, ``ready()`` says whether it has come."""
+        """Begin to read the elements as they are now; ``result()`` is the array, ``ready()`` says whether it has come.
+
+        The copy goes to the device with the next submit, or with the first call of either, and nothing here waits.
+        """
         return self.device.backend.download_later(self._handle)
 
     def item(self) -> Scalar:
