@@ -1,6 +1,7 @@
 """The command stream: records launches and copies, encodes them together, and orders uploads and reads among them.
 
-The only place that encodes; the sender submits. Everything here runs under one lock, so that threads may share a device.
+The only place that encodes, but for timestamps.py; the sender submits. Everything here runs under one lock, so that threads
+may share a device.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from wgpu_nn.gpu.commands import (
     Resource,
     Transfer,
     bind_group,
-    encode,
     transfer,
 )
 from wgpu_nn.gpu.failure import device_errors, losses
@@ -37,6 +37,7 @@ from wgpu_nn.gpu.pool import Buffer, Segment, next_block
 from wgpu_nn.gpu.readback import Landing, Readback, give_up
 from wgpu_nn.gpu.sender import Sender, Submission, Write
 from wgpu_nn.gpu.staging import LARGEST, Staging
+from wgpu_nn.gpu.timestamps import timed
 
 if TYPE_CHECKING:
     from wgpu_nn.gpu.device import Gpu
@@ -243,34 +244,9 @@ class Stream:
 
     def timed(self, launches: Sequence[Bound]) -> list[float]:
         """Run bound launches once, a pass each, and return the seconds that the GPU took for every one."""
-        count = len(launches)
-        if "timestamp-query" not in self._gpu.features:
-            raise DeviceError(f"timestamps: {self._gpu.adapter} has none (feature timestamp-query)")
         with self.lock, device_errors("timestamps"):
             self.flush()
-            out: list[float] = []
-            for start in range(0, count, 1024):  # 4096 queries at most in a set
-                out += self._timed(launches[start : start + 1024])
-            return out
-
-    def _timed(self, launches: Sequence[Bound]) -> list[float]:
-        count = 2 * len(launches)
-        queries = self._device.create_query_set(type="timestamp", count=count)
-        usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
-        ticks = self._device.create_buffer(size=8 * count, usage=usage)
-        encoder = self._device.create_command_encoder()
-        for n, bound in enumerate(launches):
-            marks = {"query_set": queries, "beginning_of_pass_write_index": 2 * n, "end_of_pass_write_index": 2 * n + 1}
-            compute = encoder.begin_compute_pass(timestamp_writes=marks)  # pyright: ignore[reportArgumentType]
-            encode(compute._internal, [bound.launch])
-            compute.end()
-        encoder.resolve_query_set(queries, 0, count, ticks, 0)
-        self._queue.submit([encoder.finish()])
-        self._gpu.counts.submits += 1
-        self._gpu.counts.launches += len(launches)
-        found = np.frombuffer(self._queue.read_buffer(ticks), np.uint64).astype(np.float64)
-        period = libf.wgpuQueueGetTimestampPeriod(self._queue._internal)
-        return list((found[1::2] - found[::2]) * period * 1e-9)
+            return timed(self._gpu, launches)
 
     def flush(self) -> None:
         """Submit what is recorded, in one command buffer."""
@@ -351,23 +327,29 @@ class Stream:
     def read(self, buffer: Buffer, offset: int, nbytes: int) -> bytearray:
         """Return ``nbytes`` (a multiple of 4) of ``buffer`` from ``offset``, after all recorded launches."""
         if 0 < nbytes <= READ_CHUNK:
-            return self.read_later(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
+            return self._land(buffer, offset, nbytes).result(sure=False)  # a submit has asked the device just now
         out = bytearray(nbytes)
         for start in range(0, nbytes, READ_CHUNK):
             count = min(READ_CHUNK, nbytes - start)
-            out[start : start + count] = self.read_later(buffer, offset + start, count).result(sure=False)
+            out[start : start + count] = self._land(buffer, offset + start, count).result(sure=False)
         return out
 
     def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
-        """Begin to read ``nbytes`` (a multiple of 4, not 0) of ``buffer`` after what is recorded; the next submit does it."""
+        """Begin to read as ``read`` does, and wait for nothing; calls that share a submit take the copy along."""
+        with self.lock, device_errors("read"):
+            landing = self._land(buffer, offset, nbytes)
+            if not self._held or len(self._parts) >= MOST_PARTS:
+                self._submit(later=True)
+            return landing
+
+    def _land(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
+        """Record the copy of ``nbytes`` (not 0) to where the host can read them; who asks for them submits it."""
         with self.lock, device_errors("read"):
             self.check(buffer)
             landing = self._readback.take(nbytes)
             self._transfer((buffer.block.raw, offset, landing.raw, 0, nbytes))
             self._landings.append(landing)
             self._gpu.counts.reads += 1
-            if len(self._parts) >= MOST_PARTS:
-                self._submit(later=True)
             return landing
 
     def sync(self) -> None:

@@ -104,7 +104,7 @@ class Tensor(Selections):
     def numpy_later(self) -> Pending:
         """Begin to read the elements as they are now; ``result()`` is the array, ``ready()`` says whether it has come.
 
-        The copy goes to the device with the next submit, or with the first call of either, and nothing here waits.
+        The copy goes to the device at once, or with captured calls that wait for the submit that they share; nothing waits.
         """
         return self.device.backend.download_later(self._handle)
 
