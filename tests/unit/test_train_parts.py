@@ -6,6 +6,7 @@ import builtins
 import io
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
     monkeypatch.setattr(window, "LOOK_SECONDS", 0.0)
     open_reads: list[Slow] = []
 
-    def later(self: object, handle: np.ndarray) -> Slow:
-        open_reads.append(Slow(handle.copy()))
-        return open_reads[-1]
+    def later(self: object, handles: Sequence[np.ndarray]) -> list[Slow]:
+        open_reads.extend(slow := [Slow(handle.copy()) for handle in handles])
+        return slow
 
     monkeypatch.setattr(Numpy, "download_later", later)
     return open_reads
@@ -152,8 +153,8 @@ def test_a_slow_device_is_asked_often_enough_to_answer_within_a_second(monkeypat
             clock[0] = max(clock[0], self.at)
             return self.array
 
-    def later(self: object, handle: np.ndarray) -> Slow:
-        return InTime(handle.copy())
+    def later(self: object, handles: Sequence[np.ndarray]) -> list[InTime]:
+        return [InTime(handle.copy()) for handle in handles]
 
     monkeypatch.setattr(Numpy, "download_later", later)
     monkeypatch.setattr(window.time, "perf_counter", lambda: clock[0])

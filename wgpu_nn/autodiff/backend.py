@@ -81,8 +81,8 @@ class Autodiff:
     def download(self, handle: Tracked) -> np.ndarray:
         return self.inner.download(handle.value)
 
-    def download_later(self, handle: Tracked) -> Pending:
-        return self.inner.download_later(handle.value)
+    def download_later(self, handles: Sequence[Tracked]) -> list[Pending]:
+        return self.inner.download_later([handle.value for handle in handles])
 
     def sync(self) -> None:
         self.inner.sync()

@@ -96,8 +96,8 @@ class Backend(Protocol):
         """Return a handle's elements as a new array; waits for the device."""
         ...
 
-    def download_later(self, handle: Handle) -> Pending:
-        """Begin to read a handle's elements as they are now, without waiting for the device."""
+    def download_later(self, handles: Sequence[Handle]) -> list[Pending]:
+        """Begin to read the handles' elements as they are now, all together, without waiting for the device."""
         ...
 
     def host(self, callback: HostCallback) -> tuple[Handle | Scalar, ...]:

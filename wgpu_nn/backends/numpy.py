@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -197,8 +197,8 @@ class Numpy:
     def download(self, handle: Array) -> Array:
         return np.array(handle, order="C")
 
-    def download_later(self, handle: Array) -> Pending:
-        return Present(self.download(handle))
+    def download_later(self, handles: Sequence[Array]) -> list[Pending]:
+        return [Present(self.download(handle)) for handle in handles]
 
     def host(self, callback: HostCallback) -> tuple[Scalar, ...]:
         return tuple(callback())

@@ -110,11 +110,11 @@ class Wgpu:
             self.gpu.sanitizer.arrived(data)
         return _array(data, x)
 
-    def download_later(self, handle: View) -> Pending:
-        x = self._readable(handle)
-        if x.size == 0:
-            return Present(np.empty(x.shape, x.dtype.numpy))
-        return _Coming(self.gpu.stream.read_later(x.buffer, x.start, -(-x.nbytes // 4) * 4), x.spec)
+    def download_later(self, handles: Sequence[View]) -> list[Pending]:
+        found = [self._readable(handle) for handle in handles]
+        parts = [(x.buffer, x.start, -(-x.nbytes // 4) * 4) for x in found if x.size]
+        landings = iter(self.gpu.stream.read_later(parts))
+        return [_Coming(next(landings), x.spec) if x.size else Present(np.empty(x.shape, x.dtype.numpy)) for x in found]
 
     def _readable(self, handle: View) -> View:
         if isinstance(handle, Traced):

@@ -334,13 +334,14 @@ class Stream:
             out[start : start + count] = self._land(buffer, offset + start, count).result(sure=False)
         return out
 
-    def read_later(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
-        """Begin to read as ``read`` does, and wait for nothing; calls that share a submit take the copy along."""
+    def read_later(self, parts: Sequence[tuple[Buffer, int, int]]) -> list[Landing]:
+        """Begin to read parts of buffers as ``read`` does one, all together, and wait for nothing; calls that share a submit
+        take the copies along."""
         with self.lock, device_errors("read"):
-            landing = self._land(buffer, offset, nbytes)
+            landings = [self._land(*part) for part in parts]
             if not self._held or len(self._parts) >= MOST_PARTS:
-                self._submit(later=True)
-            return landing
+                self._push(False)
+            return landings
 
     def _land(self, buffer: Buffer, offset: int, nbytes: int) -> Landing:
         """Record the copy of ``nbytes`` (not 0) to where the host can read them; who asks for them submits it."""

@@ -20,7 +20,7 @@ from wgpu_nn.tensor.creation import (
 )
 from wgpu_nn.tensor.device import Device, Rng, default_device, set_default_device
 from wgpu_nn.tensor.gradients import Gradients
-from wgpu_nn.tensor.tensor import Tensor
+from wgpu_nn.tensor.tensor import Tensor, read_later
 
 __all__ = [
     "Cell",
@@ -42,6 +42,7 @@ __all__ = [
     "ones_like",
     "rand",
     "randn",
+    "read_later",
     "set_default_device",
     "stack",
     "tensor",

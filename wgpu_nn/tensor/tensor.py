@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class Tensor(Selections):
 
         The copy goes to the device at once, or with captured calls that wait for the submit that they share; nothing waits.
         """
-        return self.device.backend.download_later(self._handle)
+        return self.device.backend.download_later([self._handle])[0]
 
     def item(self) -> Scalar:
         """Return the one element as a Python number; waits for the device."""
@@ -261,3 +261,15 @@ def _with_new(shape: Shape, dropped: Sequence[int], added: Sequence[int], spread
     for position in added:
         out.insert(position, 1)
     return tuple(out)
+
+
+Name = TypeVar("Name")
+
+
+def read_later(tensors: Mapping[Name, Tensor]) -> dict[Name, Pending]:
+    """Begin to read tensors as they are now, those of a device together; see ``Tensor.numpy_later``."""
+    found: dict[Name, Pending] = {}
+    for device in {id(t.device.backend): t.device for t in tensors.values()}.values():
+        here = {name: t.handle for name, t in tensors.items() if t.device.backend is device.backend}
+        found |= zip(here, device.backend.download_later(list(here.values())), strict=True)
+    return {name: found[name] for name in tensors}

@@ -19,7 +19,7 @@ from wgpu_nn.nn import Config, Module
 from wgpu_nn.optim import Optimizer
 from wgpu_nn.record import Checkpoint, load_checkpoint
 from wgpu_nn.record.module import from_arrays
-from wgpu_nn.tensor import Rng, Tensor, tensor
+from wgpu_nn.tensor import Rng, read_later, tensor
 from wgpu_nn.train.feed import Loader
 from wgpu_nn.train.history import EpochRecord
 from wgpu_nn.train.precision import LossScale
@@ -90,11 +90,11 @@ class Taken:
 
 def take_position(parts: Parts, at: Position) -> Taken:
     """Begin to read a checkpoint of the run as it is now; the device may go on with the next steps at once."""
-    tensors = {"model": _later(parts.model.state()), "optimizer": _later(parts.optimizer.state())}
+    tensors = {"model": read_later(parts.model.state()), "optimizer": read_later(parts.optimizer.state())}
     if at.batch:
         tensors["metrics"] = parts.totals.later()
     if parts.scale is not None:
-        tensors["precision"] = {str(i): cell.value.numpy_later() for i, cell in enumerate(parts.scale.cells())}
+        tensors["precision"] = read_later({str(i): cell.value for i, cell in enumerate(parts.scale.cells())})
     state = {
         **parts.identity(),
         "position": asdict(at),
@@ -159,10 +159,6 @@ def _order_of(data: Loader) -> dict[str, Any]:
         "seed": data.seed,
         "drop_last": data.drop_last,
     }
-
-
-def _later(tensors: Mapping[str, Tensor]) -> dict[str, Pending]:
-    return {name: t.numpy_later() for name, t in tensors.items()}
 
 
 @functools.cache

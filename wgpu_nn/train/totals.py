@@ -10,7 +10,7 @@ import numpy as np
 from wgpu_nn.backends.base import Pending
 from wgpu_nn.errors import RecordError, TrainingError
 from wgpu_nn.metrics import Metric, measure
-from wgpu_nn.tensor import Cell, Device, Tensor, cat, tensor, zeros
+from wgpu_nn.tensor import Cell, Device, Tensor, cat, read_later, tensor, zeros
 
 Statistics = tuple[tuple[Tensor, ...], ...]
 """What a step returns of each metric that is joined by concatenation."""
@@ -30,7 +30,7 @@ class Totals:
         self._device = device
         self._cells: dict[str, list[Cell]] = {}
         self._kept: list[Statistics] = []
-        self._coming: dict[str, list[Pending]] = {}
+        self._coming: dict[str, Pending] = {}
         self._last: dict[str, float] = {}
         self._empty = True
 
@@ -81,15 +81,15 @@ class Totals:
     def ask(self) -> None:
         """Begin to read the sums as they are now."""
         if not self._empty:
-            self._coming = self._later()
+            self._coming = self.later()
 
     def values(self) -> dict[str, float]:
         """Return the values of the summed metrics as the last reads have them, without a wait."""
-        if self._coming and all(p.ready() for parts in self._coming.values() for p in parts):
+        if self._coming and all(p.ready() for p in self._coming.values()):
             coming, self._coming = self._coming, {}
             for metric in self._summed:
-                if metric.name in coming:
-                    self._last[metric.name] = float(metric.value(*(p.result() for p in coming[metric.name])))
+                parts = [coming[f"{metric.name}/{i}"].result() for i in range(len(self._cells[metric.name]))]
+                self._last[metric.name] = float(metric.value(*parts))
         return dict(self._last)
 
     def measure(self) -> tuple[dict[str, float], dict[str, np.ndarray | float]]:
@@ -112,12 +112,9 @@ class Totals:
         return values, details
 
     # --- files -------------------------------------------------------------------------------------------------------
-    def _later(self) -> dict[str, list[Pending]]:
-        return {name: [cell.value.numpy_later() for cell in cells] for name, cells in self._cells.items()}
-
     def later(self) -> dict[str, Pending]:
-        """Begin to read the sums for a checkpoint, as ``<metric>/<number>``."""
-        return {f"{name}/{i}": p for name, parts in self._later().items() for i, p in enumerate(parts)}
+        """Begin to read the sums, as ``<metric>/<number>`` in a checkpoint."""
+        return read_later({f"{name}/{i}": c.value for name, cells in self._cells.items() for i, c in enumerate(cells)})
 
     def load(self, arrays: Mapping[str, np.ndarray], empty: bool) -> None:
         """Replace the sums by those of a checkpoint; raises RecordError, and changes nothing, for other metrics'."""

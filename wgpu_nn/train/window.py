@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from wgpu_nn.backends.base import Pending
 from wgpu_nn.dtype import Float
-from wgpu_nn.tensor import Cell, Device, Tensor, arange, host_numbers, zeros
+from wgpu_nn.tensor import Cell, Device, Tensor, arange, host_numbers, read_later, zeros
 
 # A read costs a copy, but no wait: it is picked up when it has come. Only when as many steps again are under way by then
 # does the loop wait: the device is never further behind than twice READ_SECONDS, nor than twice READ_STEPS.
@@ -170,7 +170,7 @@ class Window:
 
     def _ask(self) -> None:
         if self._items:
-            columns = {name: cell.value.numpy_later() for name, cell in self._columns.items()}
+            columns = read_later({name: cell.value for name, cell in self._columns.items()})
             self._open = Read(columns, self._items, self._rates)
             self._items, self._rates = [], []
             self.asked += 1
