@@ -18,7 +18,7 @@ from wgpu_nn.errors import DeviceError
 from wgpu_nn.gpu import Gpu, choose
 from wgpu_nn.gpu.sender import AHEAD, Submission
 from wgpu_nn.kernels import Target
-from wgpu_nn.tensor import Tensor
+from wgpu_nn.tensor import Tensor, read_later
 from wgpu_nn.train import capture
 
 pytestmark = pytest.mark.unwatched("a device that watches submits at once, and waits")
@@ -123,6 +123,19 @@ def test_a_late_read_goes_to_the_device_at_once(gpu_device: Device) -> None:
     made = counts.since(before)
     assert (made.submits, made.launches, made.reads) == (1, 1, 1)  # the addition, too
     assert late.result().tolist() == [2.0] * 5 and counts.since(before).submits == 1
+
+
+def test_tensors_that_are_read_together_share_a_submit(gpu_device: Device) -> None:
+    made = {n: ones((n,), gpu_device) * float(n) for n in range(6)}
+    made[6] = made[3][1:]
+    elsewhere = ones((2,), Device("numpy"))
+    gpu_device.sync()
+    counts = gpu_device.gpu.counts
+    before = counts.copy()
+    late = read_later({**made, 7: elsewhere})
+    assert counts.since(before).submits == 1 and list(late) == list(range(8))
+    want = [[float(n)] * n for n in range(6)] + [[3.0] * 2, [1.0] * 2]
+    assert [read.result().tolist() for read in late.values()] == want and counts.since(before).submits == 1
 
 
 def test_a_late_read_goes_along_with_calls_that_share_a_submit(gpu_device: Device) -> None:
