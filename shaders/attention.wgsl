@@ -4,6 +4,8 @@
 // needs: WORKGROUP, hidden, DEPTH_QUADS, WIDTH_QUADS, items, blocks, row_block, rows, columns, column_end, inside, scale, score, mask_start,
 // x_start, x_at, y_start, y_at, z_start, z_at, store, store_lse
 
+const APART = 1u;  // rows between the lanes of a vector
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3u,
@@ -78,22 +80,7 @@ fn main(
         let share = select(1.0 / total[r], 0.0, none);
         store_lse(head, first + r, select(top[r] + log(total[r]), -infinity(), none));
         for (var k = 0u; k < width; k++) {
-            store(head, first + r, 4u * k, pick(r, sums0[k], sums1[k], sums2[k], sums3[k]) * share);
+            store(head, first + r, 4u * k, one_of_four(r, sums0[k], sums1[k], sums2[k], sums3[k]) * share);
         }
     }
-}
-
-// The scores of 4 queries with one key.
-fn scores(mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
-    return vec4f(
-        score(mask, row, column, s.x),
-        score(mask, row + 1u, column, s.y),
-        score(mask, row + 2u, column, s.z),
-        score(mask, row + 3u, column, s.w),
-    );
-}
-
-// One of four by its number.
-fn pick(i: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) -> vec4f {
-    return select(select(v0, v1, i == 1u), select(v2, v3, i == 3u), i > 1u);
 }

@@ -6,6 +6,7 @@
 // needs: DEPTH_QUADS, WIDTH_QUADS, PARTS, items, blocks, row_block, rows, columns, column_end, inside, scale, score, mask_start, x_start, x_at,
 // y_start, y_at, z_start, z_at, store, store_lse
 
+const APART = 32u;  // rows between the lanes of a vector
 const TEAM = 128u;
 const CHUNK = 32u;  // steps of an inner axis in workgroup memory
 var<workgroup> tile_x: array<vec4f, CHUNK * 32u>;
@@ -170,58 +171,4 @@ fn main(
     store_rows(head, row + 16u, to, b0 * share_b, b1 * share_b, b2 * share_b, b3 * share_b);
     store_rows(head, row, to + 32u, a4 * share_a, a5 * share_a, a6 * share_a, a7 * share_a);
     store_rows(head, row + 16u, to + 32u, b4 * share_b, b5 * share_b, b6 * share_b, b7 * share_b);
-}
-
-// Puts four steps of a group of queries, turned so that lanes are queries. Rows of workgroup memory are turned by their step, so
-// that neither the invocations that write it nor those that read it meet in a bank.
-fn put_rows(n: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
-    let to = quad * 128u + (n ^ quad);
-    tile_x[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
-    tile_x[to + 32u] = vec4f(v0.y, v1.y, v2.y, v3.y);
-    tile_x[to + 64u] = vec4f(v0.z, v1.z, v2.z, v3.z);
-    tile_x[to + 96u] = vec4f(v0.w, v1.w, v2.w, v3.w);
-}
-
-// The same of a group of keys.
-fn put_columns(m: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
-    let to = quad * 64u + (m ^ quad);
-    tile_y[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
-    tile_y[to + 16u] = vec4f(v0.y, v1.y, v2.y, v3.y);
-    tile_y[to + 32u] = vec4f(v0.z, v1.z, v2.z, v3.z);
-    tile_y[to + 48u] = vec4f(v0.w, v1.w, v2.w, v3.w);
-}
-
-fn x_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
-    if (row >= rows() || step >= DEPTH_QUADS) { return vec4f(); }
-    return x_at(start, row, step);
-}
-
-fn y_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
-    if (row >= columns() || step >= DEPTH_QUADS) { return vec4f(); }
-    return y_at(start, row, step);
-}
-
-// The scores of a group of queries with one key.
-fn scores(mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
-    return vec4f(
-        score(mask, row, column, s.x),
-        score(mask, row + 32u, column, s.y),
-        score(mask, row + 64u, column, s.z),
-        score(mask, row + 96u, column, s.w),
-    );
-}
-
-// Four features of a group of queries, each vector one feature.
-fn store_rows(head: u32, row: u32, column: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
-    if (row < rows()) { store(head, row, column, vec4f(v0.x, v1.x, v2.x, v3.x)); }
-    if (row + 32u < rows()) { store(head, row + 32u, column, vec4f(v0.y, v1.y, v2.y, v3.y)); }
-    if (row + 64u < rows()) { store(head, row + 64u, column, vec4f(v0.z, v1.z, v2.z, v3.z)); }
-    if (row + 96u < rows()) { store(head, row + 96u, column, vec4f(v0.w, v1.w, v2.w, v3.w)); }
-}
-
-fn store_sums(head: u32, row: u32, v: vec4f) {
-    if (row < rows()) { store_lse(head, row, v.x); }
-    if (row + 32u < rows()) { store_lse(head, row + 32u, v.y); }
-    if (row + 64u < rows()) { store_lse(head, row + 64u, v.z); }
-    if (row + 96u < rows()) { store_lse(head, row + 96u, v.w); }
 }

@@ -5,6 +5,8 @@
 // column_begin, column_end, inside, scale, score, mask_start, x_start, x_at, y_start, y_at, u_start, u_at, w_start, w_at, z_start, z_at,
 // lse_at, delta_at, store
 
+const APART = 1u;  // rows between the lanes of a vector
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3u,
@@ -103,22 +105,7 @@ fn main(
     }
     for (var r = 0u; r < 4u && first + r < rows(); r++) {
         for (var k = 0u; k < width; k++) {
-            store(item, first + r, 4u * k, pick(r, sums0[k], sums1[k], sums2[k], sums3[k]));
+            store(item, first + r, 4u * k, one_of_four(r, sums0[k], sums1[k], sums2[k], sums3[k]));
         }
     }
-}
-
-// The scores of 4 rows with one column.
-fn scores(mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
-    return vec4f(
-        score(mask, row, column, s.x),
-        score(mask, row + 1u, column, s.y),
-        score(mask, row + 2u, column, s.z),
-        score(mask, row + 3u, column, s.w),
-    );
-}
-
-// One of four by its number.
-fn pick(i: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) -> vec4f {
-    return select(select(v0, v1, i == 1u), select(v2, v3, i == 3u), i > 1u);
 }

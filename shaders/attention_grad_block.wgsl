@@ -7,6 +7,7 @@
 // column_begin, column_end, inside, scale, score, mask_start, x_start, x_at, y_start, y_at, u_start, u_at, w_start, w_at, z_start, z_at,
 // lse_at, delta_at, store
 
+const APART = 32u;  // rows between the lanes of a vector
 const TEAM = 128u;
 const CHUNK = 32u;  // steps of an inner axis in workgroup memory
 var<workgroup> tile_x: array<vec4f, CHUNK * 32u>;
@@ -90,8 +91,8 @@ fn main(
             }
             // A column's number is a lane of the columns' groups.
             if (BY_ROW) {
-                let a = lses_of_rows(own, row);
-                let b = lses_of_rows(own, row + 16u);
+                let a = lses_of(own, row, APART);
+                let b = lses_of(own, row + 16u, APART);
                 s0 = exp_weights(s0 - a); t0 = exp_weights(t0 - b);
                 s1 = exp_weights(s1 - a); t1 = exp_weights(t1 - b);
                 s2 = exp_weights(s2 - a); t2 = exp_weights(t2 - b);
@@ -101,8 +102,8 @@ fn main(
                 s6 = exp_weights(s6 - a); t6 = exp_weights(t6 - b);
                 s7 = exp_weights(s7 - a); t7 = exp_weights(t7 - b);
             } else {
-                let c = lses_of_columns(head, at);
-                let d = lses_of_columns(head, at + 8u);
+                let c = lses_of(head, at, 16u);
+                let d = lses_of(head, at + 8u, 16u);
                 s0 = exp_weights(s0 - vec4f(c.x)); t0 = exp_weights(t0 - vec4f(c.x));
                 s1 = exp_weights(s1 - vec4f(c.y)); t1 = exp_weights(t1 - vec4f(c.y));
                 s2 = exp_weights(s2 - vec4f(c.z)); t2 = exp_weights(t2 - vec4f(c.z));
@@ -143,8 +144,8 @@ fn main(
                     workgroupBarrier();
                 }
                 if (BY_ROW) {
-                    let a = deltas_of_rows(own, row);
-                    let b = deltas_of_rows(own, row + 16u);
+                    let a = deltas_of(own, row, APART);
+                    let b = deltas_of(own, row + 16u, APART);
                     s0 *= e0 - a; t0 *= f0 - b;
                     s1 *= e1 - a; t1 *= f1 - b;
                     s2 *= e2 - a; t2 *= f2 - b;
@@ -154,8 +155,8 @@ fn main(
                     s6 *= e6 - a; t6 *= f6 - b;
                     s7 *= e7 - a; t7 *= f7 - b;
                 } else {
-                    let c = deltas_of_columns(head, at);
-                    let d = deltas_of_columns(head, at + 8u);
+                    let c = deltas_of(head, at, 16u);
+                    let d = deltas_of(head, at + 8u, 16u);
                     s0 *= e0 - c.x; t0 *= f0 - c.x;
                     s1 *= e1 - c.y; t1 *= f1 - c.y;
                     s2 *= e2 - c.z; t2 *= f2 - c.z;
@@ -209,35 +210,6 @@ fn main(
     store_rows(item, row + 16u, to + 32u, b4 * factor, b5 * factor, b6 * factor, b7 * factor);
 }
 
-// Puts four steps of a group of rows, turned so that lanes are rows. Rows of workgroup memory are turned by their step, so
-// that neither the invocations that write it nor those that read it meet in a bank.
-fn put_rows(n: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
-    let to = quad * 128u + (n ^ quad);
-    tile_x[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
-    tile_x[to + 32u] = vec4f(v0.y, v1.y, v2.y, v3.y);
-    tile_x[to + 64u] = vec4f(v0.z, v1.z, v2.z, v3.z);
-    tile_x[to + 96u] = vec4f(v0.w, v1.w, v2.w, v3.w);
-}
-
-// The same of a group of columns.
-fn put_columns(m: u32, quad: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
-    let to = quad * 64u + (m ^ quad);
-    tile_y[to] = vec4f(v0.x, v1.x, v2.x, v3.x);
-    tile_y[to + 16u] = vec4f(v0.y, v1.y, v2.y, v3.y);
-    tile_y[to + 32u] = vec4f(v0.z, v1.z, v2.z, v3.z);
-    tile_y[to + 48u] = vec4f(v0.w, v1.w, v2.w, v3.w);
-}
-
-fn x_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
-    if (row >= rows() || step >= DEPTH_QUADS) { return vec4f(); }
-    return x_at(start, row, step);
-}
-
-fn y_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
-    if (row >= columns() || step >= DEPTH_QUADS) { return vec4f(); }
-    return y_at(start, row, step);
-}
-
 fn u_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
     if (row >= rows() || step >= VALUE_QUADS) { return vec4f(); }
     return u_at(start, row, step);
@@ -246,39 +218,4 @@ fn u_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
 fn w_or_zeros(start: u32, row: u32, step: u32) -> vec4f {
     if (row >= columns() || step >= VALUE_QUADS) { return vec4f(); }
     return w_at(start, row, step);
-}
-
-// The scores of a group of rows with one column.
-fn scores(mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
-    return vec4f(
-        score(mask, row, column, s.x),
-        score(mask, row + 32u, column, s.y),
-        score(mask, row + 64u, column, s.z),
-        score(mask, row + 96u, column, s.w),
-    );
-}
-
-// Four features of a group of rows, each vector one feature.
-fn store_rows(head: u32, row: u32, column: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
-    if (row < rows()) { store(head, row, column, vec4f(v0.x, v1.x, v2.x, v3.x)); }
-    if (row + 32u < rows()) { store(head, row + 32u, column, vec4f(v0.y, v1.y, v2.y, v3.y)); }
-    if (row + 64u < rows()) { store(head, row + 64u, column, vec4f(v0.z, v1.z, v2.z, v3.z)); }
-    if (row + 96u < rows()) { store(head, row + 96u, column, vec4f(v0.w, v1.w, v2.w, v3.w)); }
-}
-
-// Log-sum-exps of a group of queries, and what their scores' cotangents are lessened by; the first two of rows, the others of columns.
-fn lses_of_rows(head: u32, i: u32) -> vec4f {
-    return finite_shift(vec4f(lse_at(head, i), lse_at(head, i + 32u), lse_at(head, i + 64u), lse_at(head, i + 96u)));
-}
-
-fn deltas_of_rows(head: u32, i: u32) -> vec4f {
-    return vec4f(delta_at(head, i), delta_at(head, i + 32u), delta_at(head, i + 64u), delta_at(head, i + 96u));
-}
-
-fn lses_of_columns(head: u32, i: u32) -> vec4f {
-    return finite_shift(vec4f(lse_at(head, i), lse_at(head, i + 16u), lse_at(head, i + 32u), lse_at(head, i + 48u)));
-}
-
-fn deltas_of_columns(head: u32, i: u32) -> vec4f {
-    return vec4f(delta_at(head, i), delta_at(head, i + 16u), delta_at(head, i + 32u), delta_at(head, i + 48u));
 }

@@ -6,6 +6,7 @@
 // column_end, inside, scale, score, mask_start, x_start, x_load, y_start, y_load, u_start, u_load, w_start, w_load, z_start, z_load,
 // lse_at, delta_at, store
 
+const APART = 16u;  // rows between the lanes of a vector
 const SIDE = 16u;
 const PITCH = SIDE + 1u;  // one vector more than a step has, so that steps start in other banks
 const TILE = CHUNK * PITCH;
@@ -45,10 +46,10 @@ fn main(
     var delta_a = vec4f();
     var delta_b = vec4f();
     if (BY_ROW) {
-        lse_a = lses(own, row);
-        lse_b = lses(own, row + 8u);
-        delta_a = deltas(own, row);
-        delta_b = deltas(own, row + 8u);
+        lse_a = lses_of(own, row, APART);
+        lse_b = lses_of(own, row + 8u, APART);
+        delta_a = deltas_of(own, row, APART);
+        delta_b = deltas_of(own, row + 8u, APART);
     }
     let end = column_end(first);
     for (var member = 0u; member < members(); member++) {
@@ -90,7 +91,7 @@ fn main(
             // Groups of columns have the lanes of groups of rows: a column's number is a lane of these.
             var lse = vec4f();
             if (!BY_ROW) {
-                lse = lses(head, at);
+                lse = lses_of(head, at, APART);
             }
             s0 = exp_weights(s0 - select(vec4f(lse.x), lse_a, BY_ROW)); t0 = exp_weights(t0 - select(vec4f(lse.x), lse_b, BY_ROW));
             s1 = exp_weights(s1 - select(vec4f(lse.y), lse_a, BY_ROW)); t1 = exp_weights(t1 - select(vec4f(lse.y), lse_b, BY_ROW));
@@ -118,7 +119,7 @@ fn main(
                 }
                 var delta = vec4f();
                 if (!BY_ROW) {
-                    delta = deltas(head, at);
+                    delta = deltas_of(head, at, APART);
                 }
                 s0 *= e0 - select(vec4f(delta.x), delta_a, BY_ROW); t0 *= f0 - select(vec4f(delta.x), delta_b, BY_ROW);
                 s1 *= e1 - select(vec4f(delta.y), delta_a, BY_ROW); t1 *= f1 - select(vec4f(delta.y), delta_b, BY_ROW);
@@ -127,8 +128,8 @@ fn main(
             }
             for (var q = 0u; q < 4u; q += STEPS) {
                 for (var e = 0u; e < STEPS; e++) {
-                    tile_p[(e * SIDE + m) * PITCH + n] = pick(q + e, s0, s1, s2, s3);
-                    tile_p[(e * SIDE + m) * PITCH + 8u + n] = pick(q + e, t0, t1, t2, t3);
+                    tile_p[(e * SIDE + m) * PITCH + n] = one_of_four(q + e, s0, s1, s2, s3);
+                    tile_p[(e * SIDE + m) * PITCH + 8u + n] = one_of_four(q + e, t0, t1, t2, t3);
                 }
                 for (var t = 0u; t < LOADS * WIDE; t++) {
                     let j = t * TEAM + local;
@@ -155,45 +156,14 @@ fn main(
     }
     let factor = select(1.0, scale(), SCORES);
     let to = left + m;
-    store_rows(item, row, to, a0 * factor); store_rows(item, row + 8u, to, b0 * factor);
-    store_rows(item, row, to + 16u, a1 * factor); store_rows(item, row + 8u, to + 16u, b1 * factor);
-    store_rows(item, row, to + 32u, a2 * factor); store_rows(item, row + 8u, to + 32u, b2 * factor);
-    store_rows(item, row, to + 48u, a3 * factor); store_rows(item, row + 8u, to + 48u, b3 * factor);
+    store_lanes(item, row, to, a0 * factor); store_lanes(item, row + 8u, to, b0 * factor);
+    store_lanes(item, row, to + 16u, a1 * factor); store_lanes(item, row + 8u, to + 16u, b1 * factor);
+    store_lanes(item, row, to + 32u, a2 * factor); store_lanes(item, row + 8u, to + 32u, b2 * factor);
+    store_lanes(item, row, to + 48u, a3 * factor); store_lanes(item, row + 8u, to + 48u, b3 * factor);
     if (WIDE > 1u) {
-        store_rows(item, row, to + 64u, c0 * factor); store_rows(item, row + 8u, to + 64u, d0 * factor);
-        store_rows(item, row, to + 80u, c1 * factor); store_rows(item, row + 8u, to + 80u, d1 * factor);
-        store_rows(item, row, to + 96u, c2 * factor); store_rows(item, row + 8u, to + 96u, d2 * factor);
-        store_rows(item, row, to + 112u, c3 * factor); store_rows(item, row + 8u, to + 112u, d3 * factor);
+        store_lanes(item, row, to + 64u, c0 * factor); store_lanes(item, row + 8u, to + 64u, d0 * factor);
+        store_lanes(item, row, to + 80u, c1 * factor); store_lanes(item, row + 8u, to + 80u, d1 * factor);
+        store_lanes(item, row, to + 96u, c2 * factor); store_lanes(item, row + 8u, to + 96u, d2 * factor);
+        store_lanes(item, row, to + 112u, c3 * factor); store_lanes(item, row + 8u, to + 112u, d3 * factor);
     }
-}
-
-// One of four by its number.
-fn pick(i: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) -> vec4f {
-    return select(select(v0, v1, i == 1u), select(v2, v3, i == 3u), i > 1u);
-}
-
-// The scores of a group of rows with one column.
-fn scores(mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
-    return vec4f(
-        score(mask, row, column, s.x),
-        score(mask, row + 16u, column, s.y),
-        score(mask, row + 32u, column, s.z),
-        score(mask, row + 48u, column, s.w),
-    );
-}
-
-// Log-sum-exps of a group of queries, and what their scores' cotangents are lessened by.
-fn lses(head: u32, i: u32) -> vec4f {
-    return finite_shift(vec4f(lse_at(head, i), lse_at(head, i + 16u), lse_at(head, i + 32u), lse_at(head, i + 48u)));
-}
-
-fn deltas(head: u32, i: u32) -> vec4f {
-    return vec4f(delta_at(head, i), delta_at(head, i + 16u), delta_at(head, i + 32u), delta_at(head, i + 48u));
-}
-
-fn store_rows(head: u32, row: u32, column: u32, v: vec4f) {
-    if (row < rows()) { store(head, row, column, v.x); }
-    if (row + 16u < rows()) { store(head, row + 16u, column, v.y); }
-    if (row + 32u < rows()) { store(head, row + 32u, column, v.z); }
-    if (row + 48u < rows()) { store(head, row + 48u, column, v.w); }
 }

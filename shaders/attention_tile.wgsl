@@ -5,6 +5,7 @@
 // needs: DEPTH, CHUNK, WIDE, PARTS, items, blocks, row_block, rows, column_end, inside, scale, score, mask_start, x_start, x_load,
 // y_start, y_load, z_start, z_load, store, store_lse
 
+const APART = 16u;  // rows between the lanes of a vector
 const SIDE = 16u;
 const PITCH = SIDE + 1u;  // one vector more than a step has, so that steps start in other banks
 const TILE = CHUNK * PITCH;
@@ -103,8 +104,8 @@ fn main(
         }
         for (var q = 0u; q < 4u; q += STEPS) {
             for (var e = 0u; e < STEPS; e++) {
-                tile_p[(e * SIDE + m) * PITCH + n] = pick(q + e, s0, s1, s2, s3);
-                tile_p[(e * SIDE + m) * PITCH + 8u + n] = pick(q + e, t0, t1, t2, t3);
+                tile_p[(e * SIDE + m) * PITCH + n] = one_of_four(q + e, s0, s1, s2, s3);
+                tile_p[(e * SIDE + m) * PITCH + 8u + n] = one_of_four(q + e, t0, t1, t2, t3);
             }
             for (var t = 0u; t < LOADS * WIDE; t++) {
                 let j = t * TEAM + local;
@@ -149,43 +150,14 @@ fn main(
     let share_b = select(1.0 / total_b, vec4f(), none_b);
     let row = first + n;
     let to = left + m;
-    store_rows(head, row, to, a0 * share_a); store_rows(head, row + 8u, to, b0 * share_b);
-    store_rows(head, row, to + 16u, a1 * share_a); store_rows(head, row + 8u, to + 16u, b1 * share_b);
-    store_rows(head, row, to + 32u, a2 * share_a); store_rows(head, row + 8u, to + 32u, b2 * share_b);
-    store_rows(head, row, to + 48u, a3 * share_a); store_rows(head, row + 8u, to + 48u, b3 * share_b);
+    store_lanes(head, row, to, a0 * share_a); store_lanes(head, row + 8u, to, b0 * share_b);
+    store_lanes(head, row, to + 16u, a1 * share_a); store_lanes(head, row + 8u, to + 16u, b1 * share_b);
+    store_lanes(head, row, to + 32u, a2 * share_a); store_lanes(head, row + 8u, to + 32u, b2 * share_b);
+    store_lanes(head, row, to + 48u, a3 * share_a); store_lanes(head, row + 8u, to + 48u, b3 * share_b);
     if (WIDE > 1u) {
-        store_rows(head, row, to + 64u, c0 * share_a); store_rows(head, row + 8u, to + 64u, d0 * share_b);
-        store_rows(head, row, to + 80u, c1 * share_a); store_rows(head, row + 8u, to + 80u, d1 * share_b);
-        store_rows(head, row, to + 96u, c2 * share_a); store_rows(head, row + 8u, to + 96u, d2 * share_b);
-        store_rows(head, row, to + 112u, c3 * share_a); store_rows(head, row + 8u, to + 112u, d3 * share_b);
+        store_lanes(head, row, to + 64u, c0 * share_a); store_lanes(head, row + 8u, to + 64u, d0 * share_b);
+        store_lanes(head, row, to + 80u, c1 * share_a); store_lanes(head, row + 8u, to + 80u, d1 * share_b);
+        store_lanes(head, row, to + 96u, c2 * share_a); store_lanes(head, row + 8u, to + 96u, d2 * share_b);
+        store_lanes(head, row, to + 112u, c3 * share_a); store_lanes(head, row + 8u, to + 112u, d3 * share_b);
     }
-}
-
-// One of four by its number.
-fn pick(i: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) -> vec4f {
-    return select(select(v0, v1, i == 1u), select(v2, v3, i == 3u), i > 1u);
-}
-
-// The scores of a group of rows with one column.
-fn scores(mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
-    return vec4f(
-        score(mask, row, column, s.x),
-        score(mask, row + 16u, column, s.y),
-        score(mask, row + 32u, column, s.z),
-        score(mask, row + 48u, column, s.w),
-    );
-}
-
-fn store_rows(head: u32, row: u32, column: u32, v: vec4f) {
-    if (row < rows()) { store(head, row, column, v.x); }
-    if (row + 16u < rows()) { store(head, row + 16u, column, v.y); }
-    if (row + 32u < rows()) { store(head, row + 32u, column, v.z); }
-    if (row + 48u < rows()) { store(head, row + 48u, column, v.w); }
-}
-
-fn store_sums(head: u32, row: u32, v: vec4f) {
-    if (row < rows()) { store_lse(head, row, v.x); }
-    if (row + 16u < rows()) { store_lse(head, row + 16u, v.y); }
-    if (row + 32u < rows()) { store_lse(head, row + 32u, v.z); }
-    if (row + 48u < rows()) { store_lse(head, row + 48u, v.w); }
 }
