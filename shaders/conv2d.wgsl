@@ -57,27 +57,12 @@ fn main(
             }
         }
     }
-    store8(p0, o, o_end, l0, h0);
-    store8(p0 + WORKGROUP, o, o_end, l1, h1);
-    store8(p0 + WORKGROUP * 2u, o, o_end, l2, h2);
-    store8(p0 + WORKGROUP * 3u, o, o_end, l3, h3);
-    store8(p0 + WORKGROUP * 4u, o, o_end, l4, h4);
-    store8(p0 + WORKGROUP * 5u, o, o_end, l5, h5);
-    store8(p0 + WORKGROUP * 6u, o, o_end, l6, h6);
-    store8(p0 + WORKGROUP * 7u, o, o_end, l7, h7);
-}
-
-fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {
-    if (p >= pixels()) {
-        return;
-    }
-    let to = ((p / out_hw()) * out_channels() + o) * out_hw() + p % out_hw();
-    out[to] = finish(to, low.x);
-    if (o + 1u < o_end) { out[to + out_hw()] = finish(to + out_hw(), low.y); }
-    if (o + 2u < o_end) { out[to + 2u * out_hw()] = finish(to + 2u * out_hw(), low.z); }
-    if (o + 3u < o_end) { out[to + 3u * out_hw()] = finish(to + 3u * out_hw(), low.w); }
-    if (o + 4u < o_end) { out[to + 4u * out_hw()] = finish(to + 4u * out_hw(), high.x); }
-    if (o + 5u < o_end) { out[to + 5u * out_hw()] = finish(to + 5u * out_hw(), high.y); }
-    if (o + 6u < o_end) { out[to + 6u * out_hw()] = finish(to + 6u * out_hw(), high.z); }
-    if (o + 7u < o_end) { out[to + 7u * out_hw()] = finish(to + 7u * out_hw(), high.w); }
+    store_channels(p0, out_hw(), o, o_end, l0, h0);
+    store_channels(p0 + WORKGROUP, out_hw(), o, o_end, l1, h1);
+    store_channels(p0 + WORKGROUP * 2u, out_hw(), o, o_end, l2, h2);
+    store_channels(p0 + WORKGROUP * 3u, out_hw(), o, o_end, l3, h3);
+    store_channels(p0 + WORKGROUP * 4u, out_hw(), o, o_end, l4, h4);
+    store_channels(p0 + WORKGROUP * 5u, out_hw(), o, o_end, l5, h5);
+    store_channels(p0 + WORKGROUP * 6u, out_hw(), o, o_end, l6, h6);
+    store_channels(p0 + WORKGROUP * 7u, out_hw(), o, o_end, l7, h7);
 }

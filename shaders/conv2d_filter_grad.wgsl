@@ -68,15 +68,7 @@ fn main(
         }
     }
     let to = slice * slice_size() + ((o * group_in() + c) * KERNEL_H + ky) * KERNEL_W + kx;
-    let count = KERNEL_W - kx;
-    out[to] = low.x;
-    if (count > 1u) { out[to + 1u] = low.y; }
-    if (count > 2u) { out[to + 2u] = low.z; }
-    if (count > 3u) { out[to + 3u] = low.w; }
-    if (count > 4u) { out[to + 4u] = high.x; }
-    if (count > 5u) { out[to + 5u] = high.y; }
-    if (count > 6u) { out[to + 6u] = high.z; }
-    if (count > 7u) { out[to + 7u] = high.w; }
+    store_up_to(KERNEL_W - kx, to, low, high);
     if (SUMS && kx + ky + c == 0u) {
         out[slice * slice_size() + sums_start() + o] = total;
     }

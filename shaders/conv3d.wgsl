@@ -62,27 +62,12 @@ fn main(
             }
         }
     }
-    store8(p0, o, o_end, l0, h0);
-    store8(p0 + WORKGROUP, o, o_end, l1, h1);
-    store8(p0 + WORKGROUP * 2u, o, o_end, l2, h2);
-    store8(p0 + WORKGROUP * 3u, o, o_end, l3, h3);
-    store8(p0 + WORKGROUP * 4u, o, o_end, l4, h4);
-    store8(p0 + WORKGROUP * 5u, o, o_end, l5, h5);
-    store8(p0 + WORKGROUP * 6u, o, o_end, l6, h6);
-    store8(p0 + WORKGROUP * 7u, o, o_end, l7, h7);
-}
-
-fn store8(p: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {
-    if (p >= pixels()) {
-        return;
-    }
-    let to = ((p / out_dhw()) * out_channels() + o) * out_dhw() + p % out_dhw();
-    out[to] = finish(to, low.x);
-    if (o + 1u < o_end) { out[to + out_dhw()] = finish(to + out_dhw(), low.y); }
-    if (o + 2u < o_end) { out[to + 2u * out_dhw()] = finish(to + 2u * out_dhw(), low.z); }
-    if (o + 3u < o_end) { out[to + 3u * out_dhw()] = finish(to + 3u * out_dhw(), low.w); }
-    if (o + 4u < o_end) { out[to + 4u * out_dhw()] = finish(to + 4u * out_dhw(), high.x); }
-    if (o + 5u < o_end) { out[to + 5u * out_dhw()] = finish(to + 5u * out_dhw(), high.y); }
-    if (o + 6u < o_end) { out[to + 6u * out_dhw()] = finish(to + 6u * out_dhw(), high.z); }
-    if (o + 7u < o_end) { out[to + 7u * out_dhw()] = finish(to + 7u * out_dhw(), high.w); }
+    store_channels(p0, out_dhw(), o, o_end, l0, h0);
+    store_channels(p0 + WORKGROUP, out_dhw(), o, o_end, l1, h1);
+    store_channels(p0 + WORKGROUP * 2u, out_dhw(), o, o_end, l2, h2);
+    store_channels(p0 + WORKGROUP * 3u, out_dhw(), o, o_end, l3, h3);
+    store_channels(p0 + WORKGROUP * 4u, out_dhw(), o, o_end, l4, h4);
+    store_channels(p0 + WORKGROUP * 5u, out_dhw(), o, o_end, l5, h5);
+    store_channels(p0 + WORKGROUP * 6u, out_dhw(), o, o_end, l6, h6);
+    store_channels(p0 + WORKGROUP * 7u, out_dhw(), o, o_end, l7, h7);
 }

@@ -60,40 +60,22 @@ fn main(
         }
     }
     let to = slice * slice_size();
-    store8(to, o, o_last, column, l0, h0);
-    store8(to, o + 1u, o_last, column, l1, h1);
-    store8(to, o + 2u, o_last, column, l2, h2);
-    store8(to, o + 3u, o_last, column, l3, h3);
-    store8(to, o + 4u, o_last, column, l4, h4);
-    store8(to, o + 5u, o_last, column, l5, h5);
-    store8(to, o + 6u, o_last, column, l6, h6);
-    store8(to, o + 7u, o_last, column, l7, h7);
+    store_row(o, o_last, to, column, l0, h0);
+    store_row(o + 1u, o_last, to, column, l1, h1);
+    store_row(o + 2u, o_last, to, column, l2, h2);
+    store_row(o + 3u, o_last, to, column, l3, h3);
+    store_row(o + 4u, o_last, to, column, l4, h4);
+    store_row(o + 5u, o_last, to, column, l5, h5);
+    store_row(o + 6u, o_last, to, column, l6, h6);
+    store_row(o + 7u, o_last, to, column, l7, h7);
     if (SUMS && column == 0u) {
-        let at = to + sums_start() + o;
-        let count = o_last - o + 1u;
-        out[at] = g_low.x;
-        if (count > 1u) { out[at + 1u] = g_low.y; }
-        if (count > 2u) { out[at + 2u] = g_low.z; }
-        if (count > 3u) { out[at + 3u] = g_low.w; }
-        if (count > 4u) { out[at + 4u] = g_high.x; }
-        if (count > 5u) { out[at + 5u] = g_high.y; }
-        if (count > 6u) { out[at + 6u] = g_high.z; }
-        if (count > 7u) { out[at + 7u] = g_high.w; }
+        store_up_to(o_last - o + 1u, to + sums_start() + o, g_low, g_high);
     }
 }
 
-fn store8(to: u32, o: u32, o_last: u32, column: u32, low: vec4f, high: vec4f) {
-    if (o > o_last) {
-        return;
+// Eight neighbours of an output channel's weights; nothing beyond the last channel.
+fn store_row(o: u32, o_last: u32, to: u32, column: u32, low: vec4f, high: vec4f) {
+    if (o <= o_last) {
+        store_up_to(columns() - column, to + o * columns() + column, low, high);
     }
-    let at = to + o * columns() + column;
-    let count = columns() - column;
-    out[at] = low.x;
-    if (count > 1u) { out[at + 1u] = low.y; }
-    if (count > 2u) { out[at + 2u] = low.z; }
-    if (count > 3u) { out[at + 3u] = low.w; }
-    if (count > 4u) { out[at + 4u] = high.x; }
-    if (count > 5u) { out[at + 5u] = high.y; }
-    if (count > 6u) { out[at + 6u] = high.z; }
-    if (count > 7u) { out[at + 7u] = high.w; }
 }

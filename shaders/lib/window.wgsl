@@ -72,3 +72,31 @@ fn first_tap(y: u32, stride: u32, dilation: u32, step: u32) -> u32 {
     }
     return 0xffffffffu - step;
 }
+
+// Eight output channels of pixel p, from o on and before o_end; each channel has `area` pixels.
+fn store_channels(p: u32, area: u32, o: u32, o_end: u32, low: vec4f, high: vec4f) {
+    if (p >= pixels()) {
+        return;
+    }
+    let to = ((p / area) * out_channels() + o) * area + p % area;
+    out[to] = finish(to, low.x);
+    if (o + 1u < o_end) { out[to + area] = finish(to + area, low.y); }
+    if (o + 2u < o_end) { out[to + 2u * area] = finish(to + 2u * area, low.z); }
+    if (o + 3u < o_end) { out[to + 3u * area] = finish(to + 3u * area, low.w); }
+    if (o + 4u < o_end) { out[to + 4u * area] = finish(to + 4u * area, high.x); }
+    if (o + 5u < o_end) { out[to + 5u * area] = finish(to + 5u * area, high.y); }
+    if (o + 6u < o_end) { out[to + 6u * area] = finish(to + 6u * area, high.z); }
+    if (o + 7u < o_end) { out[to + 7u * area] = finish(to + 7u * area, high.w); }
+}
+
+// Eight neighbours from `to` on, or as many as `count` leaves; one at least.
+fn store_up_to(count: u32, to: u32, low: vec4f, high: vec4f) {
+    out[to] = low.x;
+    if (count > 1u) { out[to + 1u] = low.y; }
+    if (count > 2u) { out[to + 2u] = low.z; }
+    if (count > 3u) { out[to + 3u] = low.w; }
+    if (count > 4u) { out[to + 4u] = high.x; }
+    if (count > 5u) { out[to + 5u] = high.y; }
+    if (count > 6u) { out[to + 6u] = high.z; }
+    if (count > 7u) { out[to + 7u] = high.w; }
+}
