@@ -80,6 +80,8 @@ def plan_all() -> list[Plans]:
         window = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
         plans.run("conv2d", [wide, filters], window)
         plans.run("conv2d_weight_grad", [wide, wide], {**window, "shape": filters.shape})
+        large, strided = plans.empty((32, 128, 28, 28), F32), {**window, "stride": (2, 2), "shape": (32, 128, 56, 56)}
+        plans.run("conv2d_input_grad", [large, plans.empty((128, 128, 3, 3), F32)], strided)
         run_peak(plans, plans.empty((2,), F32), 5, plans.empty((70,), F32))
         out.append(plans)
     return out

@@ -15,13 +15,13 @@ fn one_of_four(i: u32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) -> vec4f {
     return select(select(v0, v1, i == 1u), select(v2, v3, i == 3u), i > 1u);
 }
 
-// The scores of four rows, APART from each other, with one column.
-fn scores(mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
+// The scores of four rows, APART from each other, with one column; the head's mask lies from `from_mask` on.
+fn scores(from_mask: u32, row: u32, column: u32, s: vec4f) -> vec4f {
     return vec4f(
-        score(mask, row, column, s.x),
-        score(mask, row + APART, column, s.y),
-        score(mask, row + 2u * APART, column, s.z),
-        score(mask, row + 3u * APART, column, s.w),
+        score(from_mask, row, column, s.x),
+        score(from_mask, row + APART, column, s.y),
+        score(from_mask, row + 2u * APART, column, s.z),
+        score(from_mask, row + 3u * APART, column, s.w),
     );
 }
 

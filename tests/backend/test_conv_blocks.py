@@ -11,7 +11,8 @@ import pytest
 from tests.plans import Plans
 from wgpu_nn import Device, tensor
 from wgpu_nn.backends.wgpu import Wgpu
-from wgpu_nn.kernels import conv, conv_runs, conv_weight, implicit
+from wgpu_nn.dtype import F32
+from wgpu_nn.kernels import conv, conv_phases, conv_runs, conv_weight, implicit
 from wgpu_nn.kernels.block import MIDDLE, Block
 from wgpu_nn.kernels.plan import Target
 from wgpu_nn.nn import Conv2dConfig
@@ -37,6 +38,7 @@ def gpu(fresh_variants: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> D
     """A device of GPU kernels, on which no convolution is too small for blocks."""
     monkeypatch.setattr(implicit, "choose_block", lambda *of: Block(4, 8, 1, 2, 8, *of[-2:]))
     monkeypatch.setattr(implicit, "LEAST", 1)
+    monkeypatch.setattr(conv_phases, "ENOUGH", 0)
     monkeypatch.setattr(conv, "choose_runs", lambda *of: None)
     return fresh_variants["gpu"]
 
@@ -77,6 +79,55 @@ def test_a_convolution_and_its_gradients_agree_with_float64(
         np.testing.assert_allclose(got, want, 1e-5, 1e-5 * max(1.0, float(np.abs(want).max())))
     assert all(forward) and forward
     assert all(weight) and weight
+
+
+# The input's shape, the weight's, and the window: its gradient has a phase for each remainder by the strides.
+PHASES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], int]] = [
+    ((2, 5, 8, 8), (9, 5, 3, 3), {"stride": (2, 2), "padding": ((1, 1), (1, 1))}, 4),
+    ((1, 4, 11, 9), (20, 4, 4, 3), {"stride": (2, 3), "padding": ((2, 0), (0, 3))}, 6),
+    ((2, 6, 7, 16), (6, 2, 2, 2), {"stride": (2, 2), "groups": 3}, 4),
+    ((3, 3, 1, 13), (10, 3, 1, 5), {"stride": (1, 2), "padding": ((0, 0), (2, 2))}, 2),
+    (
+        (1, 2, 1, 10),
+        (3, 2, 2, 3),
+        {"stride": (2, 3), "padding": ((1, 0), (4, 4))},
+        3,
+    ),  # a line: no second phase of rows
+    ((2, 3, 6, 6), (4, 3, 5, 3), {"stride": (4, 2), "padding": ((4, 4), (2, 2))}, 8),  # windows that see padding alone
+    ((2, 3, 9, 9), (4, 3, 1, 3), {"stride": (2, 2)}, 0),  # pixels that no weight meets
+    ((2, 3, 9, 9), (4, 3, 3, 3), {"stride": (2, 2), "dilation": (1, 2)}, 0),
+]
+
+
+@pytest.mark.parametrize("case", PHASES, ids=str)
+def test_an_input_gradient_by_phases_agrees_with_float64(
+    gpu: Device, exact: Device, case: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, trust: str
+) -> None:
+    seen: list[Any] = []
+    run = conv_phases.run_forward
+    monkeypatch.setattr(conv_phases, "run_forward", lambda *of: (seen.append(of), run(*of))[1])
+    x_shape, w_shape, more, count = case
+    window = WINDOW | more
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in (x_shape, w_shape))
+    eager = Device.of(Wgpu(gpu.gpu, Target(software=False, invocations=256, storage=16384)))
+
+    def results(device: Device) -> list[np.ndarray]:
+        ours = [tensor(v, device) for v in (x, w)]
+        out = ours[0].run("conv2d", *ours, **window)
+        seen.clear()
+
+        @capture
+        def back(g: Tensor, w: Tensor) -> Tensor:
+            return g.run("conv2d_input_grad", g, w, shape=x_shape, **window).relu() + 1.0  # each result as it is stored
+
+        g = out * 0.5 + 0.25
+        return [back(g, ours[1]).numpy(), g.run("conv2d_input_grad", g, ours[1], shape=x_shape, **window).numpy()]
+
+    want = results(exact)
+    for device in (gpu, eager):
+        for got, good in zip(results(device), want, strict=True):
+            np.testing.assert_allclose(got, good, 1e-5, 1e-5 * max(1.0, float(np.abs(good).max())))
+        assert len(seen) == 2 * count
 
 
 @pytest.mark.parametrize("sizes", [(4, 16), (4, 8), (5, 4)], ids=str)
@@ -122,6 +173,19 @@ def test_runs_are_for_many_weights_and_many_pixels() -> None:
     assert chosen(64 * 26 * 26, 144, 8, tuned=False) == chosen(26 * 26, 144, 8, tuned=False), (
         "the batch decides nothing"
     )
+
+
+def test_phases_are_for_large_gradients_on_gpus() -> None:
+    def launches(batch: int, channels: int, side: int, software: bool = False) -> list[str]:
+        site = Plans(Target(software=software, invocations=256, storage=49152), tuned=True)
+        shape = (batch, channels, 2 * side, 2 * side)
+        g, w, out = (site.empty(s, F32) for s in ((batch, channels, side, side), (channels, channels, 3, 3), shape))
+        attrs = {"stride": (2, 2), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+        conv.run_input_grad(site, "conv2d_input_grad", [g, w], attrs, out)
+        return [kernel.name for kernel, _, _ in site.launches if "phase" in kernel.name]
+
+    assert len(launches(32, 128, 28)) == 4
+    assert not launches(8, 64, 32) and not launches(32, 128, 28, software=True)
 
 
 def test_a_captured_convolution_takes_bias_activation_and_bias_gradient_along(

@@ -11,6 +11,7 @@ from wgpu_nn.kernels.block import Block
 from wgpu_nn.kernels.conv3d import as_volume, deep, run_input_grad3d, tap_steps
 from wgpu_nn.kernels.conv_few import few, run_strips
 from wgpu_nn.kernels.conv_patch import Patch, Windows, choose_patch, run_patches
+from wgpu_nn.kernels.conv_phases import run_phases
 from wgpu_nn.kernels.conv_runs import choose_runs, run_runs, runs_options
 from wgpu_nn.kernels.fused import Chain, Finish, finish_header
 from wgpu_nn.kernels.implicit import Convolution, forward_block, forward_blocks, run_forward
@@ -374,6 +375,8 @@ def run_input_grad(
     if patch is not None:
         texts = (constants(_window(w, attrs, 1)), _EXCHANGED)
         run_patches(site, patch, g, w, [], out, attrs, texts, finish, turned=True)
+        return
+    if run_phases(site, g, w, out, attrs, finish):
         return
     if deep(site, out, groups):
         one = {"stride": (1, *stride), "padding": ((0, 0), *padding), "dilation": (1, *dilation), "groups": groups}

@@ -25,7 +25,8 @@ SPREAD = 512  # workgroups of 128 invocations that a weight gradient is spread o
 class ImplicitKey(NamedTuple):
     """What distinguishes these kernels.
 
-    ``role`` is forward, flipped (the input gradient, which reads the weight turned around) or weight (its gradient).
+    ``role`` is forward, flipped (the input gradient, which reads the weight turned around), phase (that of some
+    pixels, whose weights go back: see conv_phases.py) or weight (its gradient).
     ``rows_of_four`` says that four neighbouring pixels lie in one row of the output, ``planes_of_four`` in one image.
     """
 
@@ -44,6 +45,13 @@ _WORDS = (
     *("pixels", "out_w", "out_hw", "height", "width", "pad_top", "pad_left"),
     *("in_channels", "out_channels", "group_in", "group_out"),
 )
+_NAMES = {
+    "forward": "conv2d",
+    "flipped": "conv2d input",
+    "phase": "conv2d input phase",
+    "weight": "conv2d weight",
+}
+_PLANE_WORDS = ("plane_w", "plane_hw")  # of the image that a phase is part of
 # Four pixels in a row have one corner; others have one each.
 _CORNERS = {
     True: """fn gathered(pixel: u32, tap: vec3u) -> vec4f {
@@ -80,6 +88,19 @@ _TURNED = """fn turned(o: u32, k: u32) -> f32 {
     return select(0.0, weight[row * taps + taps - 1u - min(k, inner() - 1u) % taps], k < inner());
 }"""
 
+_TAP_BACK = """fn tap_at(k: u32, channel: u32) -> vec3u {
+    let dy = 0u - k / KERNEL_W % KERNEL_H;
+    let dx = 0u - k % KERNEL_W;
+    return vec3u(((channel + k / (KERNEL_H * KERNEL_W)) * height() + dy) * width() + dx, dy, dx);
+}"""
+_PLACE = """fn place(o: u32, p: u32) -> u32 {
+    return (p / out_hw() * out_channels() + o) * out_hw() + p % out_hw();
+}"""
+_PLACE_PHASE = """fn place(o: u32, p: u32) -> u32 {
+    let y = p % out_hw() / out_w() * STEP_H + OFFSET_H;
+    return (p / out_hw() * out_channels() + o) * plane_hw() + y * plane_w() + p % out_w() * STEP_W + OFFSET_W;
+}"""
+
 
 @functools.cache
 def implicit_kernel(key: ImplicitKey, values: Words | None) -> Kernel:
@@ -99,15 +120,15 @@ def implicit_kernel(key: ImplicitKey, values: Words | None) -> Kernel:
         [
             bindings(tuple(stored), values is None),
             key.constants,
-            words(_WORDS, values),
+            words((*_WORDS, *(_PLANE_WORDS if key.role == "phase" else ())), values),
             _CORNERS[key.rows_of_four],
-            _TAP,
+            _TAP_BACK if key.role == "phase" else _TAP,
             "const SUMS = false;",
             "fn sums_store(n: u32, v: vec4f) { }",
             *lines,
         ]
     )
-    name = {"forward": "conv2d", "flipped": "conv2d input", "weight": "conv2d weight"}[key.role]
+    name = _NAMES[key.role]
     access = "".join(a for _, a, _ in stored)
     size = f"{key.block.rows} x {key.block.columns}"
     return assemble(f"{name} {size}", WRITER, header, access, values is None, block_body(key.block))
@@ -124,7 +145,8 @@ def _forward_lines(key: ImplicitKey) -> list[str]:
             f"if (n + {i}u < columns()) {{ let at = place(o, n + {i}u); out[at] = finish(at, w.{lane}); }}"
             for i, lane in enumerate("xyzw")
         )
-    load = _WEIGHTS[key.role, key.vector]
+    phase = key.role == "phase"
+    load = _WEIGHTS["forward" if phase else key.role, key.vector]
     return [
         *([_TURNED] if key.role == "flipped" else []),
         "fn a_start(batch: u32) -> u32 { return batch * group_out(); }",
@@ -138,7 +160,7 @@ def _forward_lines(key: ImplicitKey) -> list[str]:
         "    if (k >= inner()) { return vec4f(); }",
         "    return gathered(j, tap_at(k, start));",
         "}",
-        "fn place(o: u32, p: u32) -> u32 { return (p / out_hw() * out_channels() + o) * out_hw() + p % out_hw(); }",
+        _PLACE_PHASE if phase else _PLACE,
         f"fn c_store(start: u32, m: u32, n: u32, v: vec4f) {{ let o = start + m; let w = v{added}; {put} }}",
     ]
 
@@ -199,16 +221,16 @@ class Convolution(NamedTuple):
 
 def forward_block(site: Site, conv: Convolution) -> Block | None:
     """Return the block of a convolution or of an input gradient; None if it is not worth one."""
-    rows, columns, inner = _sizes(conv)
+    rows, columns, inner = product_of(conv)
     return choose_block(site.target, rows, columns, inner, conv.groups, True, False)
 
 
 def forward_blocks(site: Site, conv: Convolution) -> list[Block]:
     """Return the blocks that are worth measuring."""
-    return fitting_blocks(site.target, *_sizes(conv), True, False)
+    return fitting_blocks(site.target, *product_of(conv), True, False)
 
 
-def _sizes(conv: Convolution) -> tuple[int, int, int]:
+def product_of(conv: Convolution) -> tuple[int, int, int]:
     """Return the product's rows, columns and inner elements, in a group."""
     (n, c, _, _), (o, oh, ow) = conv.source.shape, conv.output
     return o // conv.groups, n * oh * ow, c // conv.groups * conv.kernel[0] * conv.kernel[1]
@@ -219,14 +241,17 @@ def run_forward(
 ) -> None:
     """Plan a convolution, or an input gradient, as a block product."""
     (_, c, height, width), (o, oh, ow) = conv.source.shape, conv.output
-    group_out, pixels, inner = _sizes(conv)
+    group_out, pixels, inner = product_of(conv)
     group_in = c // conv.groups
-    vector = conv.role == "forward" and inner % 4 == 0
+    vector = conv.role != "flipped" and inner % 4 == 0
     values = (
         *(group_out, pixels, inner, conv.groups, 1, -(-inner // block.step) * block.step, 0, 0),
         *(pixels, ow, oh * ow, height, width, *conv.padding, c, o, group_in, group_out),
     )
-    fours = (ow % 4 == 0, oh * ow % 4 == 0)
+    phase = conv.role == "phase"
+    if phase:
+        values += (out.shape[3], out.shape[2] * out.shape[3])
+    fours = (ow % 4 == 0, not phase and oh * ow % 4 == 0)
     chain = finish.chain if finish else None
     key = ImplicitKey(conv.role, conv.constants, block, *fours, vector, bool(bias), chain)
     tiles = -(-group_out // block.rows) * -(-pixels // block.columns) * conv.groups
@@ -242,7 +267,7 @@ def weight_slices(site: Site, conv: Convolution) -> Sliced | None:
 
     The block depends on channels alone; only the number of slices follows the batch.
     """
-    group_out, columns = conv.output[0] // conv.groups, _sizes(conv)[2]
+    group_out, columns = conv.output[0] // conv.groups, product_of(conv)[2]
     target = site.target
     if target.software or target.invocations < 128 or columns < LEAST or group_out < LEAST:
         return None
@@ -251,14 +276,14 @@ def weight_slices(site: Site, conv: Convolution) -> Sliced | None:
 
 def weight_ways(site: Site, conv: Convolution) -> list[Sliced]:
     """Return the ways to slice a weight gradient that are worth measuring."""
-    if site.target.software or site.target.invocations < 128 or min(_sizes(conv)[0], _sizes(conv)[2]) < 8:
+    if site.target.software or site.target.invocations < 128 or min(product_of(conv)[0], product_of(conv)[2]) < 8:
         return []
     spreads = (SPREAD, SPREAD // 2, 2 * SPREAD, SPREAD // 4)
     return [_slices(site, conv, sides, spread) for sides in (MIDDLE, NARROW, SMALL) for spread in spreads]
 
 
 def _slices(site: Site, conv: Convolution, sides: tuple[int, int, int, int], spread: int) -> Sliced:
-    group_out, pixels, columns = _sizes(conv)
+    group_out, pixels, columns = product_of(conv)
     block = Block(*sides, 16, True, True)
     if block.storage > site.target.storage:
         block = block._replace(step=8)
