@@ -163,6 +163,14 @@ def test_a_convolution_by_runs_agrees_with_float64(
     assert seen
 
 
+@pytest.mark.usefixtures("gpu")
+def test_four_pixels_of_a_row_are_read_within_their_image(rng: np.random.Generator) -> None:
+    """Also those that a block has beyond the last one, where nothing is padded and memory ends."""
+    watched = Device.of(Wgpu(Device(debug="bounds").gpu, Target(software=False, invocations=256, storage=16384)))
+    x, w = (tensor(rng.standard_normal(s), watched) for s in ((2, 3, 9, 9), (4, 3, 1, 3)))
+    x.run("conv2d", x, w, **(WINDOW | {"stride": (2, 2)})).numpy()
+
+
 def test_runs_are_for_many_weights_and_many_pixels() -> None:
     def chosen(pixels: int, inner: int, outputs: int, tuned: bool = True) -> tuple[int, int] | None:
         site = Plans(Target(software=False, invocations=256, storage=16384), tuned)

@@ -52,10 +52,10 @@ _NAMES = {
     "weight": "conv2d weight",
 }
 _PLANE_WORDS = ("plane_w", "plane_hw")  # of the image that a phase is part of
-# Four pixels in a row have one corner; others have one each.
+# Four pixels in a row have one corner, those beyond the last ones that of the last four; others have one each.
 _CORNERS = {
     True: """fn gathered(pixel: u32, tap: vec3u) -> vec4f {
-    let first = window_corner(pixel);
+    let first = window_corner(min(pixel, pixels() - 4u));
     let apart = vec3u(STRIDE_W, 0u, STRIDE_W);
     return vec4f(window_pixel(first, tap), window_pixel(first + apart, tap),
         window_pixel(first + 2u * apart, tap), window_pixel(first + 3u * apart, tap));
