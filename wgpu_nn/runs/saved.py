@@ -84,7 +84,12 @@ class SavedRun:
             raise RecordError(
                 f"{path}: expected a model of {needed:,} numbers or more, got {found:,} bytes; are {CONFIG} and {FACTS} whole?"
             )
-        learner = learner_of(self.config.with_schedule(None), self.facts, Device(self.config.device))
+        try:
+            learner = learner_of(self.config.with_schedule(None), self.facts, Device(self.config.device))
+        except MemoryError as error:  # of a model of your own, whose sizes its config alone knows
+            raise RecordError(
+                f"{self.folder}: expected a model that memory holds, got {error}; is {CONFIG} whole?"
+            ) from error
         if path.is_file():
             load_module(learner.model, path)
         else:
