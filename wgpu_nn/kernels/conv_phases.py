@@ -16,8 +16,8 @@ from wgpu_nn.kernels.implicit import Convolution, forward_block, product_of, run
 from wgpu_nn.kernels.map import dense
 from wgpu_nn.kernels.plan import Site, View
 
-# Multiply-adds of the largest phase from which on blocks pay; below, one launch of all pixels is sooner done (on an H100, 0.7
-# times as long with 2**26 and 2**27 of them, 1.4 to 2 times with 2**29.6 to 2**31.6).
+# Multiply-adds of the largest phase from which on blocks pay; below, one launch of all pixels is sooner done. On an H100,
+# blocks were 0.7 times as fast with 2**26 and 2**27 of them, 1.2 to 2 times with 2**29.6 to 2**31.6.
 ENOUGH = 1 << 29
 
 
