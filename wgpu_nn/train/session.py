@@ -318,11 +318,8 @@ class Session:
         fine = steps.first(good)
         at.sums.add(fine)
         self._fresh += fine.losses
-        if self._listening or self.folder is not None:
-            lines = _lines(at, first, fine)
-            self._journal.lines(lines)
-        else:
-            lines = []
+        lines = _lines(at, first, fine) if self._listening or self.folder is not None else []
+        self._journal.lines(lines)
         if good < len(steps):
             raise TrainingError(self._diverged(f"the loss is {steps.losses[good]}", first + good))
         for callback in self._listening:
